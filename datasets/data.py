@@ -1,0 +1,272 @@
+"""Images in memory once, tasks as views on them, and the minibatches a learner is trained on.
+
+Letters: N images of a data set, M examples of a task, B examples of a minibatch, H x W x C pixels, K classes.
+"""
+
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
+from typing import NamedTuple
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+NamedGenerator = Callable[..., torch.Generator]  # named("replay", 3) is the generator of that consumer
+
+
+class DataError(Exception):
+    """A mistake in what the user gave as data; the message names the file or key, what is expected, what was got."""
+
+
+@dataclass(frozen=True)
+class ImageData:
+    """A data set in memory: uint8 images ``[N, H, W, C]``, and int64 class ids ``[N]`` that index ``class_names``."""
+
+    train_images: Tensor
+    train_classes: Tensor
+    test_images: Tensor
+    test_classes: Tensor
+    class_names: tuple[str, ...]
+
+    def to(self, device: torch.device) -> "ImageData":
+        """The same data on a device (images and class ids move once; tasks are cut from them there)."""
+        return ImageData(
+            self.train_images.to(device),
+            self.train_classes.to(device),
+            self.test_images.to(device),
+            self.test_classes.to(device),
+            self.class_names,
+        )
+
+
+@dataclass(frozen=True)
+class Augmentation:
+    """How training images are varied: a random crop after zero padding of ``crop_padding`` pixels, a mirror image."""
+
+    crop_padding: int = 0
+    flip: bool = False
+
+
+@dataclass(frozen=True)
+class Split:
+    """A view on a data set: rows ``[M]`` of the shared ``images`` ``[N, H, W, C]``, and their labels in 0..K-1."""
+
+    images: Tensor
+    rows: Tensor
+    labels: Tensor
+
+    def __len__(self) -> int:
+        return len(self.rows)
+
+
+@dataclass(frozen=True)
+class Task:
+    """A classification problem with classes of its own; label i is the i-th of ``class_names``."""
+
+    task_id: int
+    name: str
+    class_names: tuple[str, ...]
+    train: Split
+    test: Split
+    augmentation: Augmentation
+
+    @property
+    def num_classes(self) -> int:
+        """K."""
+        return len(self.class_names)
+
+    @property
+    def image_shape(self) -> tuple[int, int, int]:
+        """(C, H, W)."""
+        height, width, channels = self.train.images.shape[1:]
+        return channels, height, width
+
+
+def cut_tasks(
+    data: ImageData,
+    tasks: Sequence[Sequence[int]],
+    *,
+    names: Sequence[str],
+    augmentation: Augmentation,
+    samples: int | None,
+    named: NamedGenerator,
+) -> list[Task]:
+    """The tasks of a benchmark as views on its images.
+
+    Args:
+        data: the data set.
+        tasks: each task's class ids, in the order of its labels.
+        names: each task's name.
+        augmentation: what may be done to a training image.
+        samples: training examples kept of each class (all, if there are fewer); None keeps all.
+        named: generators by name; a class keeps the same examples in whichever task it appears.
+
+    Raises:
+        DataError: a class without training or without test images.
+    """
+
+    def split(images: Tensor, classes: Tensor, task_id: int, part: str) -> Split:
+        rows_of_label = []
+        for class_id in tasks[task_id]:
+            rows = torch.nonzero(classes == class_id).flatten()
+            if not len(rows):
+                raise DataError(f"tasks[{task_id}]: class {data.class_names[class_id]!r} has no {part} images")
+            if part == "training" and samples is not None:
+                keep = torch.randperm(len(rows), generator=named("samples", class_id))[:samples]
+                rows = rows[keep.sort().values.to(rows.device)]
+            rows_of_label.append(rows)
+        labels = torch.repeat_interleave(torch.tensor([len(rows) for rows in rows_of_label]))
+        return Split(images, torch.cat(rows_of_label), labels.to(images.device))
+
+    return [
+        Task(
+            task_id,
+            names[task_id],
+            tuple(data.class_names[class_id] for class_id in classes),
+            split(data.train_images, data.train_classes, task_id, "training"),
+            split(data.test_images, data.test_classes, task_id, "test"),
+            augmentation,
+        )
+        for task_id, classes in enumerate(tasks)
+    ]
+
+
+def shuffled_ranks(labels: Tensor, generator: torch.Generator) -> tuple[Tensor, Tensor]:
+    """Each example's random place among the examples of its label, and how many those are: two int64 ``[M]``."""
+    order = torch.randperm(len(labels), generator=generator)
+    shuffled = labels.cpu()[order]
+    ranks, sizes = torch.empty_like(order), torch.empty_like(order)
+    for label in shuffled.unique():
+        members = order[shuffled == label]
+        ranks[members] = torch.arange(len(members))
+        sizes[members] = len(members)
+    return ranks, sizes
+
+
+def replay_subset(labels: Tensor, replay_frac: float, generator: torch.Generator) -> Tensor:
+    """The training examples of a past task that may be used again.
+
+    Args:
+        labels: of the task's training examples, int64 ``[M]``.
+        replay_frac: fraction kept of each class's n examples, max(1, round(replay_frac * n)) of them; 0 keeps none.
+        generator: the task's own.
+
+    Returns:
+        Positions among the task's examples, ascending, int64 on the CPU.
+    """
+    if replay_frac == 0:
+        return torch.empty(0, dtype=torch.int64)
+    ranks, sizes = shuffled_ranks(labels, generator)
+    kept = torch.tensor([max(1, round(replay_frac * size)) for size in sizes.tolist()])
+    return torch.nonzero(ranks < kept).flatten()
+
+
+def replay_repeats(labels: Tensor, repeats: float, generator: torch.Generator) -> Tensor:
+    """Which examples of a replay subset a learner sees in an epoch, and how often.
+
+    Every example floor(repeats) times, and a part of the subset, stratified by label, once more, so that the whole
+    comes to round(repeats * M) examples with the fraction exact.
+
+    Args:
+        labels: of the subset, int64 ``[M]``.
+        repeats: r >= 1.
+        generator: the learner's own for this task.
+
+    Returns:
+        Positions in the subset, int64 on the CPU.
+    """
+    whole = int(repeats)
+    num_extra = round((repeats - whole) * len(labels))
+    ranks, sizes = shuffled_ranks(labels, generator)
+    ties = torch.randperm(len(labels), generator=generator)  # between labels of one size no label comes first
+    by_quantile = ties[torch.argsort(((ranks + 0.5) / sizes)[ties], stable=True)]  # any prefix is stratified
+    return torch.cat([torch.arange(len(labels)).repeat(whole), by_quantile[:num_extra].sort().values])
+
+
+def normalise(images: Tensor) -> Tensor:
+    """Network input from uint8 ``[B, H, W, C]``: float32 ``[B, C, H, W]`` in channels-last memory.
+
+    Pixels go to [0, 1], then mean 0.5 and standard deviation 0.25, for every data set: statistics of the data would
+    tell of tasks that have not arrived.
+    """
+    return images.permute(0, 3, 1, 2).to(torch.float32).div_(255 * 0.25).sub_(0.5 / 0.25)
+
+
+class Minibatch(NamedTuple):
+    """float32 ``[B, C, H, W]``, and int64 ``[B]``: the head that classifies each image and the label it should give."""
+
+    images: Tensor
+    heads: Tensor
+    labels: Tensor
+
+
+class Minibatches:
+    """A learner's training examples, pooled over its tasks, shuffled and cut anew each epoch.
+
+    An epoch's order and augmentation depend on nothing but ``named`` and the epoch's number, so that training can be
+    taken up again in the middle of an epoch.
+    """
+
+    def __init__(
+        self,
+        tasks: Sequence[Task],
+        positions: Sequence[Tensor],
+        *,
+        batch_size: int,
+        augmentation: Augmentation,
+        named: NamedGenerator,
+    ):
+        """Pool the examples.
+
+        Args:
+            tasks: in the order of the learner's heads; all views on the same images.
+            positions: for each task the examples used, positions in ``task.train``, repetitions allowed.
+            batch_size: B; the last minibatch of an epoch may be smaller.
+            augmentation: applied to each minibatch.
+            named: generators by name, the learner's own.
+        """
+        self.images = tasks[0].train.images
+        device = self.images.device
+        used = [position.to(device) for position in positions]
+        self.rows = torch.cat([task.train.rows[p] for task, p in zip(tasks, used, strict=True)])
+        self.labels = torch.cat([task.train.labels[p] for task, p in zip(tasks, used, strict=True)])
+        self.heads = torch.repeat_interleave(torch.tensor([len(p) for p in used])).to(device)
+        self.batch_size = batch_size
+        self.augmentation = augmentation
+        self.named = named
+
+    def __len__(self) -> int:
+        """Minibatches in an epoch."""
+        return -(-len(self.rows) // self.batch_size)
+
+    def epoch(self, epoch: int, first: int = 0) -> Iterator[Minibatch]:
+        """The minibatches of an epoch, from the ``first`` on."""
+        order = torch.randperm(len(self.rows), generator=self.named("epoch", epoch, "order")).to(self.rows.device)
+        rows, heads, labels = self.rows[order], self.heads[order], self.labels[order]
+        crops = draw_crops(len(rows), self.augmentation, self.named("epoch", epoch, "augmentation")).to(rows.device)
+        for start in range(first * self.batch_size, len(rows), self.batch_size):
+            batch = slice(start, start + self.batch_size)
+            images = crop_and_flip(self.images[rows[batch]], crops[batch], self.augmentation)
+            yield Minibatch(normalise(images), heads[batch], labels[batch])
+
+
+def draw_crops(count: int, augmentation: Augmentation, generator: torch.Generator) -> Tensor:
+    """Random crops, int64 ``[count, 3]``: the top row and left column in the padded image, and 1 for a mirror image."""
+    offsets = torch.randint(0, 2 * augmentation.crop_padding + 1, (count, 2), generator=generator)
+    mirrored = torch.randint(0, 2, (count, 1), generator=generator) * augmentation.flip
+    return torch.cat([offsets, mirrored], dim=1)
+
+
+def crop_and_flip(images: Tensor, crops: Tensor, augmentation: Augmentation) -> Tensor:
+    """Augmented images, uint8 ``[B, H, W, C]`` as given, each cut and mirrored as its row of ``draw_crops`` says."""
+    if augmentation == Augmentation():
+        return images
+    pad = augmentation.crop_padding
+    batch, height, width, _ = images.shape
+    top, left, mirrored = crops[:, :, None].unbind(1)
+    rows = top + torch.arange(height, device=images.device)
+    columns = torch.arange(width, device=images.device).expand(batch, -1)
+    columns = left + torch.where(mirrored == 1, columns.flip(1), columns)
+    example = torch.arange(batch, device=images.device)
+    padded = F.pad(images, (0, 0, pad, pad, pad, pad))
+    return padded[example[:, None, None], rows[:, :, None], columns[:, None, :]]
