@@ -183,17 +183,21 @@ def replay_repeats(labels: Tensor, repeats: float, generator: torch.Generator) -
     return torch.cat([torch.arange(len(labels)).repeat(whole), by_quantile[:num_extra].sort().values])
 
 
-def normalise(images: Tensor) -> Tensor:
-    """Network input from uint8 ``[B, H, W, C]``: float32 ``[B, C, H, W]`` in channels-last memory.
+def plain_batches(split: Split, positions: Tensor | None = None, *, batch_size: int) -> Iterator[Tensor]:
+    """Images as they are, for predictions: uint8 ``[B, H, W, C]``, in order, the last batch smaller.
 
-    Pixels go to [0, 1], then mean 0.5 and standard deviation 0.25, for every data set: statistics of the data would
-    tell of tasks that have not arrived.
+    Args:
+        split: whose images.
+        positions: which examples of it, int64; all, if None.
+        batch_size: B.
     """
-    return images.permute(0, 3, 1, 2).to(torch.float32).div_(255 * 0.25).sub_(0.5 / 0.25)
+    rows = split.rows if positions is None else split.rows[positions.to(split.rows.device)]
+    for batch in rows.split(batch_size):
+        yield split.images[batch]
 
 
 class Minibatch(NamedTuple):
-    """float32 ``[B, C, H, W]``, and int64 ``[B]``: the head that classifies each image and the label it should give."""
+    """uint8 ``[B, H, W, C]``, and int64 ``[B]``: the head that classifies each image and the label it should give."""
 
     images: Tensor
     heads: Tensor
@@ -247,7 +251,7 @@ class Minibatches:
         for start in range(first * self.batch_size, len(rows), self.batch_size):
             batch = slice(start, start + self.batch_size)
             images = crop_and_flip(self.images[rows[batch]], crops[batch], self.augmentation)
-            yield Minibatch(normalise(images), heads[batch], labels[batch])
+            yield Minibatch(images, heads[batch], labels[batch])
 
 
 def draw_crops(count: int, augmentation: Augmentation, generator: torch.Generator) -> Tensor:

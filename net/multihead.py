@@ -1,0 +1,77 @@
+"""A learner's network: one backbone shared by its tasks, and a linear read-out, a head, for each of them.
+
+Letters: B images, H x W x C pixels, F features, K classes.
+"""
+
+from collections.abc import Sequence
+
+import torch
+import torch.nn as nn
+from torch import Tensor
+
+
+class MultiHead(nn.Module):
+    """A backbone and its heads, which may differ in their number of classes.
+
+    All heads are rows of one linear layer, so that a minibatch that mixes tasks takes one matrix product and no loop;
+    an example picks the rows of its own head, and only these take part in its loss and its gradient.
+    """
+
+    def __init__(self, backbone: nn.Module, num_features: int, num_classes: Sequence[int]):
+        """Join them.
+
+        Args:
+            backbone: images to features ``[B, num_features]``.
+            num_features: F.
+            num_classes: of each head.
+        """
+        super().__init__()
+        self.backbone = backbone
+        self.num_classes = tuple(num_classes)
+        self.heads = nn.Linear(num_features, sum(num_classes))
+        nn.init.zeros_(self.heads.bias)
+        rows = torch.arange(sum(num_classes)).split(list(num_classes))
+        width = max(num_classes)
+        head_rows = torch.stack([torch.cat([row, row.new_zeros(width - len(row))]) for row in rows])
+        absent = torch.arange(width) >= torch.tensor(num_classes)[:, None]
+        self.register_buffer("head_rows", head_rows, persistent=False)
+        self.register_buffer("absent", absent, persistent=False)
+        self.head_rows: Tensor  # [heads, K]: rows of the linear layer
+        self.absent: Tensor  # [heads, K]: classes that this head has not
+
+    def forward(self, images: Tensor, heads: Tensor) -> Tensor:
+        """Scores of each image under its head.
+
+        Args:
+            images: uint8 ``[B, H, W, C]``.
+            heads: int64 ``[B]``, the head of each image.
+
+        Returns:
+            Float ``[B, K]``, K of the largest head; minus infinity for classes that the image's head has not.
+        """
+        scores = self.heads(self.backbone(normalise(images)))
+        return scores.gather(1, self.head_rows[heads]).masked_fill(self.absent[heads], -torch.inf)
+
+    @torch.inference_mode()
+    def probabilities(self, images: Tensor, head: int) -> Tensor:
+        """Class probabilities under one head, as in evaluation.
+
+        Args:
+            images: uint8 ``[B, H, W, C]``, on the network's device.
+            head: which one.
+
+        Returns:
+            float32 ``[B, K]`` on the CPU, K of this head.
+        """
+        heads = torch.full((len(images),), head, device=images.device)
+        scores = self.eval()(images, heads)[:, : self.num_classes[head]]
+        return scores.softmax(dim=1).cpu()
+
+
+def normalise(images: Tensor) -> Tensor:
+    """uint8 pixels ``[B, H, W, C]`` as a backbone takes them: float32 ``[B, C, H, W]`` in channels-last memory.
+
+    They go to [0, 1], then mean 0.5 and standard deviation 0.25, whatever the data set: its own statistics would
+    tell of tasks that have not arrived.
+    """
+    return images.permute(0, 3, 1, 2).to(torch.float32).div_(255 * 0.25).sub_(0.5 / 0.25)

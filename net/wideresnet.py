@@ -1,0 +1,68 @@
+"""Wide residual networks (Zagoruyko and Komodakis 2016), without their read-out."""
+
+import torch.nn as nn
+import torch.nn.functional as F
+from torch import Tensor
+
+
+class Block(nn.Module):
+    """Pre-activation residual block: twice normalise, ReLU, convolve, with dropout between the convolutions."""
+
+    def __init__(self, num_in: int, num_out: int, stride: int, dropout: float):
+        super().__init__()
+        self.norm1 = nn.BatchNorm2d(num_in)
+        self.conv1 = nn.Conv2d(num_in, num_out, 3, stride, padding=1, bias=False)
+        self.norm2 = nn.BatchNorm2d(num_out)
+        self.conv2 = nn.Conv2d(num_out, num_out, 3, padding=1, bias=False)
+        self.dropout = nn.Dropout(dropout)
+        # Only where the width changes: elsewhere the identity needs no parameters.
+        self.shortcut = nn.Conv2d(num_in, num_out, 1, stride, bias=False) if num_in != num_out else None
+
+    def forward(self, x: Tensor) -> Tensor:
+        """``[B, num_in, H, W]`` to ``[B, num_out, H / stride, W / stride]``."""
+        activated = F.relu(self.norm1(x))
+        skipped = x if self.shortcut is None else self.shortcut(activated)
+        x = F.relu(self.norm2(self.conv1(activated)))
+        return self.conv2(self.dropout(x)) + skipped
+
+
+class WideResNet(nn.Module):
+    """Images ``[B, C, H, W]`` to features ``[B, num_features]``: three groups of blocks, then the mean over pixels."""
+
+    def __init__(self, num_channels: int, depth: int, width: int, dropout: float):
+        """Build it.
+
+        Args:
+            num_channels: C.
+            depth: 6n + 4, for n blocks a group.
+            width: factor k on the groups' 16, 32 and 64 channels.
+            dropout: probability of dropping a unit.
+
+        Raises:
+            ValueError: no whole number of blocks gives this depth, or the width is not positive.
+        """
+        super().__init__()
+        if depth < 10 or (depth - 4) % 6 or width < 1:
+            raise ValueError(
+                f"expected wrn<depth>_<width> with depth 10, 16, 22, ... and width >= 1, got wrn{depth}_{width}"
+            )
+        blocks_per_group = (depth - 4) // 6
+        blocks = []
+        num_in = 16
+        for group, num_out in enumerate((16 * width, 32 * width, 64 * width)):
+            for position in range(blocks_per_group):
+                stride = 2 if group > 0 and position == 0 else 1
+                blocks.append(Block(num_in, num_out, stride, dropout))
+                num_in = num_out
+        self.stem = nn.Conv2d(num_channels, 16, 3, padding=1, bias=False)
+        self.blocks = nn.Sequential(*blocks)
+        self.norm = nn.BatchNorm2d(num_in)
+        self.num_features = num_in
+        for module in self.modules():
+            if isinstance(module, nn.Conv2d):
+                nn.init.kaiming_normal_(module.weight, mode="fan_out", nonlinearity="relu")
+
+    def forward(self, images: Tensor) -> Tensor:
+        """Features ``[B, num_features]``."""
+        x = F.relu(self.norm(self.blocks(self.stem(images))))
+        return x.mean(dim=(2, 3))

@@ -1,0 +1,98 @@
+"""A zoo that was grown, as a thing one can use."""
+
+import json
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from net.build_net import NetError, build_net
+from net.multihead import MultiHead
+
+PREDICTION_BATCH = 250  # images at once; growing and using a zoo take the same, so that the numbers are the same
+
+
+class ModelZoo:
+    """The learners; its class probabilities on a task are the average of those of the learners trained on it.
+
+    Attributes:
+        description: what ``zoo/zoo.json`` says: the model, the images' shape, the tasks, each learner's tasks.
+        learners: in the order of the rounds.
+    """
+
+    def __init__(self, description: dict[str, Any], learners: Sequence[MultiHead]):
+        self.description = description
+        self.learners = learners
+
+    @classmethod
+    def load(cls, run_dir: str | Path, *, device: str | torch.device = "cpu") -> "ModelZoo":
+        """The zoo of a run folder. Nothing in its files is run as code.
+
+        Raises:
+            NetError: a file is missing or damaged; the message names it.
+        """
+        folder = Path(run_dir) / "zoo"
+        path = folder / "zoo.json"
+        try:
+            description = json.loads(path.read_text(encoding="utf-8"))
+            learners = []
+            for about in description["learners"]:
+                path = folder / about["file"]
+                learner = build_net(
+                    description["model"],
+                    image_shape=tuple(description["image_shape"]),
+                    num_classes=[len(description["tasks"][task_id]["classes"]) for task_id in about["tasks"]],
+                    dropout=0.0,
+                )
+                learner.load_state_dict(torch.load(path, weights_only=True, map_location="cpu"))
+                learners.append(learner.to(memory_format=torch.channels_last).to(device))
+        except (OSError, RuntimeError, ValueError, KeyError, IndexError, TypeError, EOFError) as error:
+            raise NetError(
+                f"{path}: expected a file of a zoo, but it is missing or damaged ({error!r:.120})"
+            ) from error
+        return cls(description, learners)
+
+    def task_id(self, name_or_id: str) -> int:
+        """The id of the task with this name or id. Raises NetError: there is none."""
+        for task in self.description["tasks"]:
+            if name_or_id in (task["name"], str(task["task_id"])):
+                return task["task_id"]
+        known = ", ".join(f"{task['task_id']} ({task['name']})" for task in self.description["tasks"])
+        raise NetError(f"task: expected one of {known}, got {name_or_id!r}")
+
+    def num_learners(self, task_id: int) -> int:
+        """How many learners were trained on a task."""
+        return sum(task_id in about["tasks"] for about in self.description["learners"])
+
+    def predict(self, images: Tensor | np.ndarray, task_id: int) -> Tensor:
+        """Class probabilities of images that belong to a task.
+
+        Args:
+            images: uint8 ``[N, H, W]`` or ``[N, H, W, C]``, of the size and colours the zoo was trained on.
+            task_id: which task.
+
+        Returns:
+            float32 ``[N, K]`` on the CPU; uniform for a task without a learner.
+
+        Raises:
+            ValueError: images of another type or shape.
+        """
+        images = torch.as_tensor(images)
+        images = images[..., None] if images.ndim == 3 else images
+        channels, height, width = self.description["image_shape"]
+        if images.dtype != torch.uint8 or images.shape[1:] != (height, width, channels):
+            got = f"{images.dtype} {list(images.shape)}"
+            raise ValueError(f"images: expected torch.uint8 [N, {height}, {width}, {channels}], got {got}")
+        num_classes = len(self.description["tasks"][task_id]["classes"])
+        total, weight = torch.zeros(len(images), num_classes), 0.0
+        for about, learner in zip(self.description["learners"], self.learners, strict=True):
+            if task_id in about["tasks"]:
+                head, vote = about["tasks"].index(task_id), about["votes"][str(task_id)]
+                device = learner.heads.weight.device
+                batches = images.split(PREDICTION_BATCH)
+                total += vote * torch.cat([learner.probabilities(batch.to(device), head) for batch in batches])
+                weight += vote
+        return total / weight if weight else torch.full_like(total, 1 / num_classes)
