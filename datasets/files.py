@@ -3,6 +3,7 @@
 import contextlib
 import http.client
 import io
+import math
 import os
 import sys
 import tempfile
@@ -215,13 +216,43 @@ def written_whole(path: Path) -> Iterator[BinaryIO]:
         raise
 
 
-def memory_mapped(path: Path) -> np.ndarray:
-    """The array of a .npy file, read from the disk where it is looked at; writing to it leaves the file alone.
+def cached_array(
+    path: Path, shape: tuple[int, ...], blocks: Callable[[], Iterator[tuple[int, np.ndarray]]]
+) -> np.ndarray:
+    """An array of images from its cache, a .npy file, which is written first where it is not there yet.
+
+    The file is mapped into memory: an image is read from the disk when it is looked at. Where the file cannot be
+    written, the array is held in memory, with a warning.
+
+    Args:
+        path: of the cache; its name tells what it was made from, so that one that exists is the right one.
+        shape: ``[N, H, W, C]``.
+        blocks: makes the images, uint8 ``[n, H, W, C]``, with the row at which each block begins, in any order.
 
     Raises:
-        DataError: the file is damaged.
+        DataError: the cache is damaged, or ``blocks`` raised it.
     """
+    if not path.exists():
+        try:
+            with written_whole(path) as file:
+                np.lib.format.write_array_header_1_0(file, {"descr": "|u1", "fortran_order": False, "shape": shape})
+                start = file.tell()
+                for row, images in blocks():
+                    file.seek(start + row * math.prod(shape[1:]))
+                    file.write(images.data)
+        except OSError as error:
+            made_anew = "the images are prepared anew at each start"
+            warnings.warn(f"{path}: this cache could not be written ({in_one_line(error)}): {made_anew}", stacklevel=2)
+            array = np.empty(shape, np.uint8)
+            for row, images in blocks():
+                array[row : row + len(images)] = images
+            return array
+    return memory_mapped(path)
+
+
+def memory_mapped(path: Path) -> np.ndarray:
+    """The array of a .npy file, mapped into memory. Raises DataError if the file is damaged."""
     try:
-        return np.load(path, mmap_mode="c")
+        return np.load(path, mmap_mode="c")  # copy-on-write: torch warns of arrays that may not be written
     except (OSError, EOFError, ValueError) as error:
         raise DataError(f"{path}: this cache is damaged ({in_one_line(error)}); delete it, it is made anew") from error

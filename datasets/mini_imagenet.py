@@ -7,12 +7,12 @@ a time. So the first run needs no more memory than the later ones.
 """
 
 import codecs
+import contextlib
 import hashlib
 import math
 import os
 import pickle
 import struct
-import warnings
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -22,7 +22,7 @@ import numpy as np
 import torch
 
 from datasets.data import DataError, ImageData
-from datasets.files import DataRequest, in_one_line, memory_mapped, written_whole
+from datasets.files import DataRequest, cached_array, in_one_line
 
 SPLITS = ("train", "val", "test")  # the order in which they are merged
 NUM_CLASSES = {"train": 64, "val": 16, "test": 20}
@@ -87,26 +87,11 @@ def _merged(folder: Path, parts: Sequence[_Part], sizes: Sizes) -> np.ndarray:
     """All images, uint8 ``[N, side, side, 3]``, from the cache if the pickles are those that it was made from."""
     shape = (sizes.images_per_class * sum(NUM_CLASSES.values()), sizes.side, sizes.side, 3)
     cache = folder / f"merged-{_fingerprint(parts, sizes)}.npy"
-    if not cache.exists():
-        try:
-            with written_whole(cache) as file:
-                np.lib.format.write_array_header_1_0(file, {"descr": "|u1", "fortran_order": False, "shape": shape})
-                start = file.tell()
-                for first, images in _placed(parts, sizes):
-                    file.seek(start + first * images[0].nbytes)
-                    file.write(images.data)
-        except OSError as error:
-            warnings.warn(
-                f"{folder}: no cache could be written ({in_one_line(error)}): the pickles are read at every start",
-                stacklevel=2,
-            )
-            merged = np.empty(shape, np.uint8)
-            for first, images in _placed(parts, sizes):
-                merged[first : first + len(images)] = images
-            return merged
-        for other in set(folder.glob("merged-*.npy")) - {cache}:  # made from pickles that are no more
-            other.unlink(missing_ok=True)
-    return memory_mapped(cache)
+    images = cached_array(cache, shape, lambda: _placed(parts, sizes))
+    for other in set(folder.glob("merged-*.npy")) - {cache}:  # made from pickles that are no more
+        with contextlib.suppress(OSError):  # where nothing can be written, nothing needs tidying
+            other.unlink()
+    return images
 
 
 def _fingerprint(parts: Sequence[_Part], sizes: Sizes) -> str:
