@@ -67,7 +67,7 @@ def read_npz(path: Path, *, num_classes: int | None = None, side: int | None = N
     if not zipfile.is_zipfile(path):  # an npz file is a zip archive, whose directory stands at its end
         raise DataError(f"{path}: expected an npz file, but it is cut off, or none at all; fetch it again")
     try:
-        with np.load(path, allow_pickle=False) as archive:
+        with path.open("rb") as file, np.load(file, allow_pickle=False) as archive:
             missing = [key for key in NPZ_KEYS if key not in archive.files]
             if missing:
                 raise DataError(f"{path}: expected the arrays {', '.join(NPZ_KEYS)}, got no {', '.join(missing)}")
