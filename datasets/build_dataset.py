@@ -6,12 +6,24 @@ from pathlib import Path
 import torch
 
 from datasets.cifar import load_cifar10, load_cifar100
+from datasets.custom import load_image_folder, load_npz
 from datasets.data import Augmentation, DataError, ImageData, NamedGenerator, Task, cut_tasks
+from datasets.digits import load_digits
 from datasets.files import DataRequest
+from datasets.mini_imagenet import load_mini_imagenet
+from datasets.mnist import load_mnist
+from datasets.modmnist import load_permuted_mnist, load_rotated_mnist
 
 LOADERS: dict[str, Callable[[DataRequest], ImageData]] = {
     "cifar10": load_cifar10,
     "cifar100": load_cifar100,
+    "mnist": load_mnist,
+    "rotated_mnist": load_rotated_mnist,
+    "permuted_mnist": load_permuted_mnist,
+    "mini_imagenet": load_mini_imagenet,
+    "digits": load_digits,
+    "npz": load_npz,
+    "image_folder": load_image_folder,
 }
 
 
@@ -69,6 +81,8 @@ def _class_ids(classes: Sequence[int | str], task_id: int, data: ImageData) -> l
         if not 0 <= class_id < len(data.class_names):
             expected = f"one of {', '.join(data.class_names[:12])}" + (", ..." if len(data.class_names) > 12 else "")
             raise DataError(f"tasks[{task_id}]: expected a class of the data set ({expected}), got {item!r}")
+    if len(set(known)) < len(known):  # as a name and as an id
+        raise DataError(f"tasks[{task_id}]: expected each class once, got {list(classes)}")
     return known
 
 

@@ -1,11 +1,20 @@
 """Reading a data set from ``--data_dir``: npz files first, torchvision's own files next, then a download."""
 
+import contextlib
+import http.client
+import io
+import math
+import os
+import sys
+import tempfile
+import time
+import warnings
 import zipfile
 import zlib
-from collections.abc import Callable
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, BinaryIO
 
 import numpy as np
 import torch
@@ -14,6 +23,7 @@ from torch import Tensor
 from datasets.data import DataError, ImageData, NamedGenerator
 
 NPZ_KEYS = ("x_train", "y_train", "x_test", "y_test")
+_STALE_PART_SEC = 3600  # a killed process's half-written file: older ones are in nobody's hands any more
 
 
 @dataclass(frozen=True)
@@ -45,7 +55,7 @@ def read_npz(path: Path, *, num_classes: int | None = None, side: int | None = N
     Args:
         path: an npz file with uint8 images ``x_*`` ``[N, H, W]`` or ``[N, H, W, 3]`` and integer class ids ``y_*``
             ``[N]``. Pickled arrays are refused: such a file could run code.
-        num_classes: ids must lie below it; None lets the largest id of the training part decide.
+        num_classes: ids must lie below it; None takes any from 0 on.
         side: the height and width expected; None takes any, the same for all images.
 
     Returns:
@@ -54,45 +64,58 @@ def read_npz(path: Path, *, num_classes: int | None = None, side: int | None = N
     Raises:
         DataError: the file is damaged, an array is missing, or has another type, shape or range.
     """
+    if not zipfile.is_zipfile(path):  # an npz file is a zip archive, whose directory stands at its end
+        raise DataError(f"{path}: expected an npz file, but it is cut off, or none at all; fetch it again")
     try:
-        with np.load(path, allow_pickle=False) as archive:
+        with path.open("rb") as file, np.load(file, allow_pickle=False) as archive:
             missing = [key for key in NPZ_KEYS if key not in archive.files]
             if missing:
                 raise DataError(f"{path}: expected the arrays {', '.join(NPZ_KEYS)}, got no {', '.join(missing)}")
             arrays = {key: archive[key] for key in NPZ_KEYS}
     except (OSError, EOFError, ValueError, zipfile.BadZipFile, zlib.error, NotImplementedError) as error:
-        raise DataError(f"{path}: expected an npz file, but it is damaged or none ({error}); fetch it again") from error
-    return {key: _checked(path, key, array, num_classes, side) for key, array in _same_shape(path, arrays).items()}
+        raise DataError(f"{path}: expected an npz file, but it is damaged ({in_one_line(error)})") from error
+    return checked_arrays(path, arrays, num_classes=num_classes, side=side)
 
 
-def _same_shape(path: Path, arrays: dict[str, np.ndarray]) -> dict[str, np.ndarray]:
+def checked_arrays(
+    source: Path, arrays: Mapping[str, np.ndarray], *, num_classes: int | None, side: int | None
+) -> dict[str, Tensor]:
+    """The arrays by ``NPZ_KEYS`` as tensors, images with a channel axis; ``source`` is for messages. See ``read_npz``.
+
+    Raises:
+        DataError: an array has another type, shape or range than it should.
+    """
     for part in ("train", "test"):
         images, classes = arrays[f"x_{part}"], arrays[f"y_{part}"]
-        if len(images) == 0 or len(images) != len(classes):
-            raise DataError(
-                f"{path}: expected a class id for each image, got {len(images)} x_{part}, {len(classes)} y_{part}"
-            )
-    if arrays["x_train"].shape[1:] != arrays["x_test"].shape[1:]:
-        got = f"{arrays['x_train'].shape[1:]} and {arrays['x_test'].shape[1:]}"
-        raise DataError(f"{path}: expected training and test images of one shape, got {got}")
-    return arrays
+        _check_images(f"{source}: x_{part}", images, side)
+        _check_classes(f"{source}: y_{part}", classes, num_classes)
+        if len(images) != len(classes):
+            got = f"{len(images)} x_{part} and {len(classes)} y_{part}"
+            raise DataError(f"{source}: expected a class id for each image, got {got}")
+    shapes = [list(arrays[key].shape[1:]) for key in ("x_train", "x_test")]
+    if shapes[0] != shapes[1]:
+        raise DataError(f"{source}: expected training and test images of one shape, got {shapes[0]} and {shapes[1]}")
+    images_by_key = {key: torch.from_numpy(np.ascontiguousarray(arrays[key])) for key in ("x_train", "x_test")}
+    return {key: images.reshape(*images.shape[:3], -1) for key, images in images_by_key.items()} | {
+        key: torch.from_numpy(arrays[key].astype(np.int64)) for key in ("y_train", "y_test")
+    }
 
 
-def _checked(path: Path, key: str, array: np.ndarray, num_classes: int | None, side: int | None) -> Tensor:
-    if key.startswith("x"):
-        if array.dtype != np.uint8:
-            raise DataError(f"{path}: {key}: expected uint8, got {array.dtype}")
-        if array.ndim not in (3, 4) or (array.ndim == 4 and array.shape[3] not in (1, 3)):
-            raise DataError(f"{path}: {key}: expected images [N, H, W] or [N, H, W, 3], got {list(array.shape)}")
-        if side is not None and array.shape[1:3] != (side, side):
-            raise DataError(f"{path}: {key}: expected {side} x {side} pixels, got {array.shape[1]} x {array.shape[2]}")
-        return torch.from_numpy(array).reshape(*array.shape[:3], -1)
-    if array.ndim != 1 or array.dtype.kind not in "iu":
-        raise DataError(f"{path}: {key}: expected integer class ids [N], got {array.dtype} {list(array.shape)}")
+def _check_images(what: str, array: np.ndarray, side: int | None) -> None:
+    if array.dtype != np.uint8:
+        raise DataError(f"{what}: expected uint8, got {array.dtype}")
+    if array.ndim not in (3, 4) or (array.ndim == 4 and array.shape[3] not in (1, 3)) or 0 in array.shape:
+        raise DataError(f"{what}: expected images [N, H, W] or [N, H, W, 3], got {list(array.shape)}")
+    if side is not None and array.shape[1:3] != (side, side):
+        raise DataError(f"{what}: expected {side} x {side} pixels, got {array.shape[1]} x {array.shape[2]}")
+
+
+def _check_classes(what: str, array: np.ndarray, num_classes: int | None) -> None:
+    if array.ndim != 1 or array.dtype.kind not in "iu" or not len(array):
+        raise DataError(f"{what}: expected integer class ids [N], got {array.dtype} {list(array.shape)}")
     if array.min() < 0 or (num_classes is not None and array.max() >= num_classes):
         limit = "0 and more" if num_classes is None else f"0..{num_classes - 1}"
-        raise DataError(f"{path}: {key}: expected class ids {limit}, got {array.min()}..{array.max()}")
-    return torch.from_numpy(array.astype(np.int64))
+        raise DataError(f"{what}: expected class ids {limit}, got {array.min()}..{array.max()}")
 
 
 def npz_or_torchvision(
@@ -101,8 +124,9 @@ def npz_or_torchvision(
     *,
     class_names: tuple[str, ...],
     side: int,
-    torchvision_set: Callable[..., Any],
+    torchvision_set: str,
     layout: str,
+    damage: Callable[[Any, Path], str | None],
 ) -> ImageData:
     """A well-known data set from ``<name>.npz``, or else from torchvision's files, downloaded if need be and allowed.
 
@@ -111,34 +135,124 @@ def npz_or_torchvision(
         request: where to look.
         class_names: of class 0, 1, ...
         side: height and width of the images.
-        torchvision_set: a data set class of torchvision, called as ``(root, train=..., download=...)``.
-        layout: where torchvision's files lie below ``data_dir``, for the messages.
+        torchvision_set: name of torchvision's class for it in ``torchvision.datasets``.
+        layout: the folder of torchvision's files below ``data_dir``.
+        damage: from torchvision's class and that folder, the first file that is there but damaged, and how; or None.
 
     Raises:
         DataError: the data is nowhere and may not or cannot be downloaded, or it is damaged.
     """
     path = request.data_dir / f"{name}.npz"
+    folder = request.data_dir / layout
     if path.exists():
         arrays = read_npz(path, num_classes=len(class_names), side=side)
-        return ImageData(arrays["x_train"], arrays["y_train"], arrays["x_test"], arrays["y_test"], class_names)
-    parts = [_torchvision_part(torchvision_set, request, path, layout, train=train) for train in (True, False)]
-    (train_images, train_classes), (test_images, test_classes) = parts
-    return ImageData(train_images, train_classes, test_images, test_classes, class_names)
+    else:
+        files = _torchvision_arrays(torchvision_set, request, path, folder, damage)
+        arrays = checked_arrays(folder, files, num_classes=len(class_names), side=side)
+    return ImageData(arrays["x_train"], arrays["y_train"], arrays["x_test"], arrays["y_test"], class_names)
 
 
-def _torchvision_part(
-    torchvision_set: Callable[..., Any], request: DataRequest, npz: Path, layout: str, *, train: bool
-) -> tuple[Tensor, Tensor]:
-    where = f"put it at {npz} (x_train, y_train, x_test, y_test) or torchvision's files in {request.data_dir / layout}"
-    try:
-        part = torchvision_set(request.data_dir, train=train, download=False)
-    except RuntimeError as error:  # torchvision's word for absent or not whole
-        if not request.download:
-            absent = f"{npz.stem}: expected in --data_dir {request.data_dir}, found nothing whole there"
-            raise DataError(f"{absent}; {where}, or run without --no_download") from error
+def _torchvision_arrays(
+    set_name: str, request: DataRequest, npz: Path, folder: Path, damage: Callable[[Any, Path], str | None]
+) -> dict[str, np.ndarray]:
+    import torchvision.datasets  # only here: importing torchvision takes longer than reading an npz file
+
+    torchvision_set = getattr(torchvision.datasets, set_name)
+    damaged = damage(torchvision_set, folder)
+    if damaged:
+        raise DataError(f"{damaged}; put a whole one there, or delete it and run without --no_download")
+    arrays = {}
+    for part in ("train", "test"):
+        found = _torchvision_part(torchvision_set, request, npz, folder, train=part == "train")
+        arrays[f"x_{part}"], arrays[f"y_{part}"] = np.asarray(found.data), np.asarray(found.targets)
+    return arrays
+
+
+def _torchvision_part(torchvision_set: Any, request: DataRequest, npz: Path, folder: Path, *, train: bool) -> Any:
+    where = f"put it at {npz} (x_train, y_train, x_test, y_test) or torchvision's files in {folder}"
+    with warnings.catch_warnings():  # pickles of Python 2 write numpy's flags as numbers: its business, not the user's
+        warnings.filterwarnings("ignore", message=r"dtype\(\): align should be passed")
         try:
-            part = torchvision_set(request.data_dir, train=train, download=True)
-        except (OSError, RuntimeError) as failed:  # no network, no room, a checksum that differs
-            raise DataError(f"{npz.stem}: could not be downloaded ({failed}); {where}") from failed
-    images = torch.as_tensor(part.data)
-    return images.reshape(*images.shape[:3], -1), torch.as_tensor(part.targets, dtype=torch.int64)
+            return torchvision_set(request.data_dir, train=train, download=False)
+        except RuntimeError as error:  # torchvision's word for absent
+            if not request.download:
+                absent = f"{npz.stem}: expected in --data_dir {request.data_dir}, found neither npz nor whole folder"
+                raise DataError(f"{absent}; {where}, or run without --no_download") from error
+        try:
+            with contextlib.nullcontext() if sys.stderr.isatty() else contextlib.redirect_stderr(io.StringIO()):
+                return torchvision_set(request.data_dir, train=train, download=True)  # its bar is for a terminal
+        except (OSError, RuntimeError, http.client.HTTPException) as failed:  # no network, no room, another checksum
+            raise DataError(f"{npz.stem}: could not be downloaded ({in_one_line(failed)}); {where}") from failed
+
+
+def in_one_line(error: Exception) -> str:
+    """What an error says, without line breaks; its kind where it says nothing."""
+    return " ".join(str(error).split()) or type(error).__name__
+
+
+@contextlib.contextmanager
+def written_whole(path: Path) -> Iterator[BinaryIO]:
+    """A new binary file that appears under ``path`` when the block ends without an error, and not before.
+
+    It is written beside, under a name of its own, so that neither a killed process nor two at once leave half a file.
+
+    Raises:
+        OSError: the folder cannot be made or written, or is full.
+    """
+    path.parent.mkdir(parents=True, exist_ok=True)
+    for left_over in path.parent.glob(f"{path.name}.*.part"):
+        with contextlib.suppress(FileNotFoundError):  # another process may have tidied up
+            if time.time() - left_over.stat().st_mtime > _STALE_PART_SEC:
+                left_over.unlink()
+    handle, part = tempfile.mkstemp(dir=path.parent, prefix=f"{path.name}.", suffix=".part")
+    try:
+        with os.fdopen(handle, "wb") as file:
+            yield file
+            file.flush()
+            os.fsync(file.fileno())
+        os.replace(part, path)
+    except BaseException:  # SIGINT too
+        os.unlink(part)
+        raise
+
+
+def cached_array(
+    path: Path, shape: tuple[int, ...], blocks: Callable[[], Iterator[tuple[int, np.ndarray]]]
+) -> np.ndarray:
+    """An array of images from its cache, a .npy file, which is written first where it is not there yet.
+
+    The file is mapped into memory: an image is read from the disk when it is looked at. Where the file cannot be
+    written, the array is held in memory, with a warning.
+
+    Args:
+        path: of the cache; its name tells what it was made from, so that one that exists is the right one.
+        shape: ``[N, H, W, C]``.
+        blocks: makes the images, uint8 ``[n, H, W, C]``, with the row at which each block begins, in any order.
+
+    Raises:
+        DataError: the cache is damaged, or ``blocks`` raised it.
+    """
+    if not path.exists():
+        try:
+            with written_whole(path) as file:
+                np.lib.format.write_array_header_1_0(file, {"descr": "|u1", "fortran_order": False, "shape": shape})
+                start = file.tell()
+                for row, images in blocks():
+                    file.seek(start + row * math.prod(shape[1:]))
+                    file.write(images.data)
+        except OSError as error:
+            made_anew = "the images are prepared anew at each start"
+            warnings.warn(f"{path}: this cache could not be written ({in_one_line(error)}): {made_anew}", stacklevel=2)
+            array = np.empty(shape, np.uint8)
+            for row, images in blocks():
+                array[row : row + len(images)] = images
+            return array
+    return memory_mapped(path)
+
+
+def memory_mapped(path: Path) -> np.ndarray:
+    """The array of a .npy file, mapped into memory. Raises DataError if the file is damaged."""
+    try:
+        return np.load(path, mmap_mode="c")  # copy-on-write: torch warns of arrays that may not be written
+    except (OSError, EOFError, ValueError) as error:
+        raise DataError(f"{path}: this cache is damaged ({in_one_line(error)}); delete it, it is made anew") from error
