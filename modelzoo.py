@@ -17,10 +17,10 @@ from typing import Any, NamedTuple
 
 import numpy as np
 import torch
-from datasets.custom import read_image
 from torch import Tensor
 
 from datasets.build_dataset import build_dataset
+from datasets.custom import read_image
 from datasets.data import (
     Augmentation,
     DataError,

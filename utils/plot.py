@@ -8,6 +8,7 @@ from matplotlib import colormaps
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator, PercentFormatter
+from scipy.optimize import isotonic_regression
 
 
 def accuracy_figure(accuracy: np.ndarray, task_names: Sequence[str], *, continual: bool) -> bytes:
@@ -25,9 +26,7 @@ def accuracy_figure(accuracy: np.ndarray, task_names: Sequence[str], *, continua
     """
     seen = [task for task in range(accuracy.shape[1]) if not np.isnan(accuracy[-1, task])]
     figure = Figure(figsize=(9, max(4.5, 0.27 * len(seen))), layout="constrained")
-    axes = figure.add_subplot(
-        xlabel="round", ylabel="test accuracy", title="Accuracy of each task as the zoo grows", xlim=(-0.3, None)
-    )
+    axes = figure.add_subplot(xlabel="round", ylabel="test accuracy", title="Accuracy of each task as the zoo grows")
     rounds = np.arange(len(accuracy))
     colours = colormaps["viridis"](np.linspace(0, 0.92, max(len(seen), 2)))
     for task in seen:
@@ -43,7 +42,7 @@ def accuracy_figure(accuracy: np.ndarray, task_names: Sequence[str], *, continua
     if not continual:
         axes.plot(rounds, accuracy.mean(axis=1), color="#0072b2", linewidth=2.5, label="mean of all tasks")
         axes.legend(loc="lower right")
-    axes.yaxis.set_major_formatter(PercentFormatter(1.0, decimals=0))
+    axes.yaxis.set_major_formatter(PercentFormatter(1.0))
     axes.xaxis.set_major_locator(MaxNLocator(integer=True))
     axes.grid(color="0.92")
     axes.spines[["top", "right"]].set_visible(False)
@@ -54,19 +53,35 @@ def accuracy_figure(accuracy: np.ndarray, task_names: Sequence[str], *, continua
 
 
 def _name_lines(axes: Axes, heights: np.ndarray, names: Sequence[str], colours: np.ndarray | None) -> None:
-    """Write each line's name right of its end, evenly spread so that no two overlap, in the order of the heights."""
+    """Write each line's name and last value right of its end, moved up or down where names would overlap."""
     order = np.argsort(heights, kind="stable")
-    places = np.linspace(0.0, 1.0, len(order)) if len(order) > 1 else np.array([0.5])
+    bottom, top = axes.get_ylim()
+    axes_height = axes.get_window_extent().height / axes.figure.dpi  # inches
+    places = spread((heights[order] - bottom) / (top - bottom), gap=0.17 / axes_height)
     for place, line in zip(places, order, strict=True):
         colour = "0.35" if colours is None else colours[line]
         axes.annotate(
-            f"{names[line]}  {100 * heights[line]:.1f}",
+            f"{names[line]}  {100 * heights[line]:.1f} %",
             xy=(1.0, heights[line]),
             xycoords=axes.get_yaxis_transform(),
-            xytext=(1.06, place),
+            xytext=(1.05, place),
             textcoords="axes fraction",
             va="center",
             fontsize=8,
             color=colour,
-            arrowprops={"arrowstyle": "-", "color": colour, "linewidth": 0.5, "shrinkA": 1, "shrinkB": 1},
+            arrowprops={
+                "arrowstyle": "-",
+                "color": colour,
+                "linewidth": 0.5,
+                "shrinkA": 1,
+                "shrinkB": 1,
+                "relpos": (0, 0.5),
+            },
         )
+
+
+def spread(places: np.ndarray, *, gap: float) -> np.ndarray:
+    """Ascending places in [0, 1], moved as little as need be to lie ``gap`` apart (less, if there is no room)."""
+    gap = min(gap, 1 / max(len(places) - 1, 1))
+    steps = gap * np.arange(len(places))
+    return np.clip(isotonic_regression(places - steps).x, 0, 1 - steps[-1]) + steps
