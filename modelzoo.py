@@ -5,10 +5,8 @@ First the method, which takes values and gives values; then the command line, wh
     python modelzoo.py --help
 """
 
-import itertools
-import math
 import sys
-import time
+import warnings
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from functools import partial
@@ -37,7 +35,8 @@ from net.zoo import PREDICTION_BATCH, ModelZoo
 from utils import logger
 from utils.checkpoint import RunFolderError
 from utils.config import ConfigError, Evaluate, Grow, Options, Predict, Settings, read_command, settings_to_yaml
-from utils.run_folder import Interrupted, RunFolder, StopSignal, examine, locked, settings_of
+from utils.plan import TaskSize, plan_rounds, plan_table, seconds_each, time_estimate
+from utils.run_folder import Interrupted, RunFolder, StopSignal, command_to_resume, examine, locked, settings_of
 from utils.run_net import (
     DeviceError,
     DivergedError,
@@ -324,35 +323,9 @@ def load_tasks(settings: Settings, options: Options, device: torch.device) -> li
     )
 
 
-class RoundSize(NamedTuple):
-    """Tasks of a round's learner, training images an epoch and images predicted; means over the possible draws."""
-
-    num_tasks: int
-    train: int
-    predicted: int
-
-
-def plan_rounds(tasks: Sequence[Task], settings: Settings) -> list[RoundSize]:
-    """How large each round will be; exact where tasks are of one size."""
-    plan = []
-    for round_id in range(settings.num_rounds):
-        new = [tasks[round_id]] if settings.continual else []
-        past = tasks[:round_id] if settings.continual else tasks
-        if settings.replay_frac == 0:
-            past = []
-        count = min(settings.tasks_per_round - len(new), len(past))
-        if settings.warm_start and round_id == 0:
-            count = len(tasks)
-        num_new = sum(len(task.train) for task in new)
-        num_replayed = settings.replay_frac * count * sum(len(task.train) for task in past) / max(len(past), 1)
-        num_repeated = max(num_replayed, num_new) if count and settings.replay_frac < 1 else num_replayed
-        num_tested = sum(len(task.test) for task in new) + count * sum(len(task.test) for task in past) / max(
-            len(past), 1
-        )
-        plan.append(
-            RoundSize(len(new) + count, round(num_new + num_repeated), round(num_new + num_replayed + num_tested))
-        )
-    return plan
+def sizes_of(tasks: Sequence[Task]) -> list[TaskSize]:
+    """The number of examples of each task."""
+    return [TaskSize(len(task.train), len(task.test)) for task in tasks]
 
 
 def describe_zoo(tasks: Sequence[Task], settings: Settings) -> dict[str, Any]:
@@ -372,6 +345,8 @@ def train(command: Grow, argv: list[str], device: torch.device, screen: logger.S
     if opening.complete:
         screen.say(logger.closing_table(opening.state["records"], opening.settings, logger.read_summary(run_dir)))
         return
+    if opening.settings.recipe.model == "conv" and opening.settings.recipe.dropout > 0:
+        screen.warn(f"dropout {opening.settings.recipe.dropout}: the small conv net has none")
     tasks = load_tasks(opening.settings, options, device)
     new_learner(0, [0], tasks, opening.settings)  # a network that cannot be built leaves no folder behind
     with locked(run_dir):
@@ -383,8 +358,7 @@ def train(command: Grow, argv: list[str], device: torch.device, screen: logger.S
         )
         folder.begin(argv, device=describe_device(device))
         averages = {task_id: RunningAverage(**values) for task_id, values in folder.averages.items()}
-        plan = plan_rounds(tasks, settings)
-        screen.start_bar([math.ceil(size.train / settings.recipe.batch) * settings.epochs for size in plan])
+        screen.start_bar([size.num_minibatches(settings) for size in plan_rounds(sizes_of(tasks), settings)])
         stop.defer()
         for event in grow_zoo(
             tasks,
@@ -401,7 +375,7 @@ def train(command: Grow, argv: list[str], device: torch.device, screen: logger.S
                 folder.step(event.round_id, event.training, averages, save_now=stopping)
                 screen.advance(event.round_id, event.training.epoch, event.training.num_done)
             if stopping:
-                raise Interrupted(f"stopped by a signal, the state is saved; to go on: {folder.command_to_resume}")
+                raise Interrupted(f"stopped by a signal, the state is saved; to go on: {command_to_resume(argv)}")
         screen.stop_bar()
         summary = folder.finish(averages)
         screen.say(logger.closing_table(folder.records, settings, summary))
@@ -413,40 +387,19 @@ def rehearse(command: Grow, device: torch.device, screen: logger.Screen) -> None
     settings = command.settings
     tasks = load_tasks(settings, command.options, device)
     screen.say(settings_to_yaml(settings))
-    plan = plan_rounds(tasks, settings)
-    screen.say("round  tasks  training images an epoch  images predicted")
-    for round_id, size in enumerate(plan):
-        screen.say(f"{round_id:>5}  {size.num_tasks:>5}  {size.train:>24,}  {size.predicted:>16,}")
-    train_sec, predict_sec = time_steps(tasks, settings, num_heads=plan[-1].num_tasks, compiled=command.options.compile)
-    num_trained = settings.epochs * sum(size.train for size in plan)
-    num_predicted = sum(size.predicted for size in plan)
-    hours = (num_trained * train_sec + num_predicted * predict_sec) / 3600
-    screen.say(
-        f"{num_trained:,} images trained at {1 / train_sec:,.0f} a second, {num_predicted:,} predicted at "
-        f"{1 / predict_sec:,.0f} a second, on {describe_device(device)}: about {hours:.2f} hours"
-    )
-
-
-def time_steps(tasks: Sequence[Task], settings: Settings, *, num_heads: int, compiled: bool) -> tuple[float, float]:
-    """Seconds that an image takes in training and in prediction, from a few steps of a learner with so many heads."""
-    chosen = list(range(num_heads))
-    averages = {task_id: RunningAverage.of(tasks[task_id]) for task_id in chosen}
+    plan = plan_rounds(sizes_of(tasks), settings)
+    screen.say(plan_table(plan))
+    averages = {task.task_id: RunningAverage.of(task) for task in tasks}
+    chosen = list(range(plan[-1].num_tasks))
     learner = new_learner(0, chosen, tasks, settings)
-    examples = learner_examples(num_heads - 1, chosen, tasks, averages, settings)
-    training = new_training(0, learner, examples, settings, compiled=compiled)
-    num_warm, num_timed = 3, 20
-    began, count = 0.0, 0
-    for done, _ in enumerate(itertools.islice(training.steps(), num_warm + num_timed), start=1):
-        if done == num_warm:
-            synchronise(training.device)
-            began, count = time.perf_counter(), done
-    synchronise(training.device)
-    train_sec = (time.perf_counter() - began) / max(done - count, 1) / settings.recipe.batch
-    began, count = time.perf_counter(), 0
-    for images in itertools.islice(plain_batches(tasks[0].train, batch_size=PREDICTION_BATCH), 2):
-        learner.probabilities(images, 0)
-        count += len(images)
-    return train_sec, (time.perf_counter() - began) / count
+    examples = learner_examples(chosen[-1], chosen, tasks, averages, settings)
+    training = new_training(0, learner, examples, settings, compiled=command.options.compile)
+    wait = partial(synchronise, device)
+    train_sec = seconds_each(training.steps(), wait) / min(settings.recipe.batch, len(examples.rows))
+    batches = [tasks[0].train.images[tasks[0].train.rows[:PREDICTION_BATCH]]] * 5
+    predict_sec = seconds_each((learner.probabilities(images, 0) for images in batches), wait) / len(batches[0])
+    screen.say(f"on {describe_device(device)}:")
+    screen.say(time_estimate(plan, settings, train_sec=train_sec, predict_sec=predict_sec))
 
 
 def evaluate(command: Evaluate, device: torch.device, screen: logger.Screen) -> bool:
@@ -487,6 +440,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     """Run the command line; gives the exit status."""
     argv = sys.argv[1:] if argv is None else list(argv)
     stop, screen = StopSignal(), logger.Screen()
+    warnings.showwarning = lambda message, *_: screen.warn(str(message))
     try:
         command = read_command(argv)
         set_up_process(command.options.threads)
@@ -506,7 +460,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         screen.fail(str(interrupted))
         return 3
     except KeyboardInterrupt:
-        screen.fail("stopped by a signal before the first round: nothing was done that could be lost")
+        screen.fail(f"stopped by a signal before training began; to start again: {command_to_resume(argv)}")
         return 3
     return 0
 

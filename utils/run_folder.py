@@ -225,7 +225,6 @@ class RunFolder:
         self.elapsed_sec: float = state["elapsed_sec"]
         self.checkpoints = Checkpoints(path)
         self.watch = logger.Stopwatch(state["seconds"])
-        self.command_to_resume = ""
         self._saved = self._drawn = time.monotonic()
 
     def begin(self, argv: Sequence[str], *, device: str) -> None:
@@ -235,13 +234,10 @@ class RunFolder:
             argv: the command line, without the program's name.
             device: where the run goes on, in words.
         """
-        self.command_to_resume = command_to_resume(argv)
         if self.opening.replaces:
             throw_away(self.path)
         for warning in [*self.opening.warnings, *self._other_machine(device)]:
             self.screen.warn(warning)
-        if self.settings.recipe.model == "conv" and self.settings.recipe.dropout > 0:
-            self.screen.warn(f"dropout {self.settings.recipe.dropout}: the small conv net has none")
         (self.path / "zoo").mkdir(exist_ok=True)
         (self.path / "summary.json").unlink(missing_ok=True)  # it says that a run is complete: this one is not
         logger.write_start(self.path, self.settings, argv=argv, device=device)
