@@ -36,7 +36,16 @@ from utils import logger
 from utils.checkpoint import RunFolderError
 from utils.config import ConfigError, Evaluate, Grow, Options, Predict, Settings, read_command, settings_to_yaml
 from utils.plan import TaskSize, plan_rounds, plan_table, seconds_each, time_estimate
-from utils.run_folder import Interrupted, RunFolder, StopSignal, command_to_resume, examine, locked, settings_of
+from utils.run_folder import (
+    Interrupted,
+    RunFolder,
+    StopSignal,
+    check_free,
+    command_to_resume,
+    examine,
+    locked,
+    settings_of,
+)
 from utils.run_net import (
     DeviceError,
     DivergedError,
@@ -341,6 +350,7 @@ def train(command: Grow, argv: list[str], device: torch.device, screen: logger.S
     """Grow a zoo, or go on growing one, in its run folder; prints a line a round and a closing table."""
     options = command.options
     run_dir = options.run_dir or Path("runs") / command.settings.run_name
+    check_free(run_dir)
     opening = examine(run_dir, command)
     if opening.complete:
         screen.say(logger.closing_table(opening.state["records"], opening.settings, logger.read_summary(run_dir)))

@@ -29,6 +29,8 @@ def build_net(
     num_channels, height, width = image_shape
     wrn = re.fullmatch(r"wrn(\d+)_(\d+)", model)
     try:
+        if wrn and min(height, width) < 8:
+            raise ValueError(f"expected images of 8 x 8 pixels or more, got {height} x {width}")
         if wrn:
             backbone = WideResNet(num_channels, int(wrn[1]), int(wrn[2]), dropout)
             return MultiHead(backbone, backbone.num_features, num_classes)

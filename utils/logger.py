@@ -143,6 +143,7 @@ def make_summary(
 
 def write_start(run_dir: Path, settings: Settings, *, argv: Sequence[str], device: str) -> None:
     """Write what is known before the first round: ``config.yaml`` and ``env.json``. Raises RunFolderError."""
+    write_whole(run_dir / "config.yaml", settings_to_yaml(settings).encode())  # first: it marks the folder as ours
     write_json(
         run_dir / "env.json",
         {
@@ -154,7 +155,6 @@ def write_start(run_dir: Path, settings: Settings, *, argv: Sequence[str], devic
             "threads": torch.get_num_threads(),
         },
     )
-    write_whole(run_dir / "config.yaml", settings_to_yaml(settings).encode())
 
 
 def read_summary(run_dir: Path) -> dict[str, Any]:
@@ -175,13 +175,11 @@ def read_env(run_dir: Path) -> dict[str, Any]:
 
 
 def _commit() -> str | None:
-    described = subprocess.run(
-        ["git", "describe", "--always", "--dirty", "--abbrev=12", "--exclude=*"],
-        cwd=ROOT,
-        capture_output=True,
-        text=True,
-        check=False,
-    )
+    command = ["git", "describe", "--always", "--dirty", "--abbrev=12", "--exclude=*"]
+    try:
+        described = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=False)
+    except OSError:  # no git here
+        return None
     return described.stdout.strip() or None
 
 

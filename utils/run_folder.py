@@ -43,6 +43,13 @@ def locked(run_dir: Path) -> Iterator[None]:
         lock.release()
 
 
+def check_free(run_dir: Path) -> None:
+    """Raise RunFolderError if another process is writing the run folder; writes nothing where there is none."""
+    if (run_dir / ".lock").exists():
+        with locked(run_dir):
+            pass
+
+
 def is_empty(run_dir: Path) -> bool:
     """Whether a folder is missing or holds nothing (a lock or a half-written file does not count)."""
     if run_dir.exists() and not run_dir.is_dir():
@@ -236,12 +243,13 @@ class RunFolder:
         """
         if self.opening.replaces:
             throw_away(self.path)
-        for warning in [*self.opening.warnings, *self._other_machine(device)]:
-            self.screen.warn(warning)
-        (self.path / "zoo").mkdir(exist_ok=True)
+        warnings = [*self.opening.warnings, *self._other_machine(device)]
         (self.path / "summary.json").unlink(missing_ok=True)  # it says that a run is complete: this one is not
         logger.write_start(self.path, self.settings, argv=argv, device=device)
+        (self.path / "zoo").mkdir(exist_ok=True)
         self._write_rounds()
+        for warning in warnings:
+            self.screen.warn(warning)
 
     def _other_machine(self, device: str) -> list[str]:
         before = logger.read_env(self.path).get("device", device)
