@@ -34,8 +34,8 @@ GOLDEN_DATA = {
     "mini_imagenet": "79448b604cea4ac3",
     "mnist": "30d022bbde5c3c13",
     "npz": "e4230d310f099fdf",
-    "permuted_mnist": "17a2305ffee4d875",
-    "rotated_mnist": "f5ea6260cd2633c4",
+    "permuted_mnist": "57b19023cc13ef56",
+    "rotated_mnist": "b8bad47db953afea",
 }
 # Digests of each benchmark's rows and labels, names, and first images, on the same data.
 GOLDEN_BENCHMARKS = {
@@ -103,7 +103,7 @@ def test_every_data_set_and_every_benchmark_has_a_golden_value():
 @pytest.mark.parametrize("dataset", LOADERS)
 def test_golden_images_and_classes(dataset, data_dir):
     folder = data_dir(dataset)
-    class_ids = range(50) if dataset in ("rotated_mnist", "permuted_mnist") else ()
+    class_ids = (0, 11, 42) if dataset in ("rotated_mnist", "permuted_mnist") else ()
     data = LOADERS[dataset](request(folder, class_ids=class_ids, **own_data(dataset, folder)))
     assert digest(*vars(data).values()) == GOLDEN_DATA[dataset]
 
