@@ -1,5 +1,6 @@
 """The user's own images: one npz file, or a folder of PNG and JPEG files with a folder a class."""
 
+import contextlib
 import hashlib
 import struct
 import warnings
@@ -91,15 +92,12 @@ def read_image(path: Path, *, size: tuple[int, int] | None, channels: int) -> Te
     """
     from PIL import Image, ImageOps
 
-    with _opened(path) as image:
-        try:
-            if size is not None:
-                image.draft(None, (2 * max(size), 2 * max(size)))  # JPEG decodes smaller images faster
-            upright = ImageOps.exif_transpose(image)
-            plain = upright.convert("RGBA") if upright.mode in ("P", "PA") else upright
-            image = plain.convert("L" if channels == 1 else "RGB")
-        except _PILLOW_ERRORS as error:
-            raise DataError(f"{path}: expected a whole image, but it is damaged ({in_one_line(error)})") from error
+    with _opened(path) as image, _damage_named(path):
+        if size is not None:
+            image.draft(None, (2 * max(size), 2 * max(size)))  # JPEG decodes smaller images faster
+        upright = ImageOps.exif_transpose(image)
+        plain = upright.convert("RGBA") if upright.mode in ("P", "PA") else upright
+        image = plain.convert("L" if channels == 1 else "RGB")
     if size is not None:
         image = ImageOps.fit(image, (size[1], size[0]), method=Image.Resampling.BILINEAR)
     return torch.from_numpy(np.array(image)).reshape(image.height, image.width, channels)
@@ -109,12 +107,23 @@ def read_image(path: Path, *, size: tuple[int, int] | None, channels: int) -> Te
 _PILLOW_ERRORS = (OSError, SyntaxError, ValueError, EOFError, struct.error, zlib.error)
 
 
+@contextlib.contextmanager
+def _damage_named(path: Path) -> Iterator[None]:
+    """Pillow's errors in decoding, as DataError."""
+    try:
+        yield
+    except _PILLOW_ERRORS as error:
+        raise DataError(f"{path}: expected a whole image, but it is damaged ({in_one_line(error)})") from error
+
+
 def _opened(path: Path) -> "Image.Image":
     """The image, its header read. Raises DataError."""
-    from PIL import Image  # here and above: the paper's own data sets need no Pillow, which costs start-up time
+    from PIL import Image, UnidentifiedImageError  # here and above: it costs start-up time, and few need it
 
     try:
         image = Image.open(path, formats=("PNG", "JPEG"))
+    except UnidentifiedImageError as error:
+        raise DataError(f"{path}: expected a PNG or JPEG image, got neither") from error
     except (*_PILLOW_ERRORS, Image.DecompressionBombError) as error:
         raise DataError(
             f"{path}: expected a PNG or JPEG image, but it cannot be read ({in_one_line(error)})"
@@ -216,17 +225,24 @@ def _decoded(root: Path, paths: Sequence[Path], request: DataRequest) -> np.ndar
 
 
 def _common_size(paths: Sequence[Path], image_size: int | None) -> tuple[tuple[int, int], int]:
-    """(H, W) and the number of channels that all images are brought to, from their headers. Raises DataError."""
+    """(H, W) and the number of channels that all images are brought to. Raises DataError."""
     is_grey = True
     sizes: dict[tuple[int, int], Path] = {}
     for path in paths:
         with _opened(path) as image:
             is_grey &= image.mode in _GREY_MODES
-            is_turned = image.getexif().get(0x0112) in _TRANSPOSED  # 0x0112: orientation
-            sizes.setdefault(image.size if is_turned else image.size[::-1], path)
+            if image_size is None:
+                sizes.setdefault(_upright_size(image, path), path)
     if image_size is not None:
         return (image_size, image_size), 1 if is_grey else 3
     if len(sizes) > 1:
         got = " and ".join(f"{path} with {width} x {height}" for (height, width), path in list(sizes.items())[:2])
         raise DataError(f"image_size: expected, since the images are of several sizes; got none, but {got} pixels")
     return next(iter(sizes)), 1 if is_grey else 3
+
+
+def _upright_size(image: "Image.Image", path: Path) -> tuple[int, int]:
+    """(H, W) after turning it as its EXIF data says. Raises DataError."""
+    with _damage_named(path):
+        is_turned = image.getexif().get(0x0112) in _TRANSPOSED  # 0x0112: orientation
+    return image.size if is_turned else (image.height, image.width)

@@ -168,7 +168,7 @@ def replay_repeats(labels: Tensor, repeats: float, generator: torch.Generator) -
     comes to round(repeats * M) examples with the fraction exact.
 
     Args:
-        labels: of the subset, int64 ``[M]``.
+        labels: of the subset, int64 ``[M]``, M > 0.
         repeats: r >= 1.
         generator: the learner's own for this task.
 
@@ -177,10 +177,15 @@ def replay_repeats(labels: Tensor, repeats: float, generator: torch.Generator) -
     """
     whole = int(repeats)
     num_extra = round((repeats - whole) * len(labels))
-    ranks, sizes = shuffled_ranks(labels, generator)
-    ties = torch.randperm(len(labels), generator=generator)  # between labels of one size no label comes first
-    by_quantile = ties[torch.argsort(((ranks + 0.5) / sizes)[ties], stable=True)]  # any prefix is stratified
-    return torch.cat([torch.arange(len(labels)).repeat(whole), by_quantile[:num_extra].sort().values])
+    ranks, _ = shuffled_ranks(labels, generator)
+    _, label_index, sizes = labels.cpu().unique(return_inverse=True, return_counts=True)
+    shares = num_extra * sizes  # of each label, in M-ths of an example: rounded down, and what is left by largest rest
+    extra = shares // len(labels)
+    ties = torch.randperm(len(sizes), generator=generator)  # between labels of one size no label comes first
+    by_rest = ties[torch.argsort((shares % len(labels))[ties], descending=True, stable=True)]
+    extra[by_rest[: num_extra - int(extra.sum())]] += 1
+    once_more = torch.nonzero(ranks < extra[label_index]).flatten()
+    return torch.cat([torch.arange(len(labels)).repeat(whole), once_more])
 
 
 def plain_batches(split: Split, positions: Tensor | None = None, *, batch_size: int) -> Iterator[Tensor]:

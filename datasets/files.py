@@ -170,19 +170,17 @@ def _torchvision_arrays(
 
 def _torchvision_part(torchvision_set: Any, request: DataRequest, npz: Path, folder: Path, *, train: bool) -> Any:
     where = f"put it at {npz} (x_train, y_train, x_test, y_test) or torchvision's files in {folder}"
-    with warnings.catch_warnings():  # pickles of Python 2 write numpy's flags as numbers: its business, not the user's
-        warnings.filterwarnings("ignore", message=r"dtype\(\): align should be passed")
-        try:
-            return torchvision_set(request.data_dir, train=train, download=False)
-        except RuntimeError as error:  # torchvision's word for absent
-            if not request.download:
-                absent = f"{npz.stem}: expected in --data_dir {request.data_dir}, found neither npz nor whole folder"
-                raise DataError(f"{absent}; {where}, or run without --no_download") from error
-        try:
-            with contextlib.nullcontext() if sys.stderr.isatty() else contextlib.redirect_stderr(io.StringIO()):
-                return torchvision_set(request.data_dir, train=train, download=True)  # its bar is for a terminal
-        except (OSError, RuntimeError, http.client.HTTPException) as failed:  # no network, no room, another checksum
-            raise DataError(f"{npz.stem}: could not be downloaded ({in_one_line(failed)}); {where}") from failed
+    try:
+        return torchvision_set(request.data_dir, train=train, download=False)
+    except RuntimeError as error:  # torchvision's word for absent
+        if not request.download:
+            absent = f"{npz.stem}: expected in --data_dir {request.data_dir}, found neither npz nor whole folder"
+            raise DataError(f"{absent}; {where}, or run without --no_download") from error
+    try:
+        with contextlib.nullcontext() if sys.stderr.isatty() else contextlib.redirect_stderr(io.StringIO()):
+            return torchvision_set(request.data_dir, train=train, download=True)  # its bar is for a terminal
+    except (OSError, RuntimeError, http.client.HTTPException) as failed:  # no network, no room, another checksum
+        raise DataError(f"{npz.stem}: could not be downloaded ({in_one_line(failed)}); {where}") from failed
 
 
 def in_one_line(error: Exception) -> str:

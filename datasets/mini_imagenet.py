@@ -230,7 +230,7 @@ class _NotingUnpickler(pickle._Unpickler):  # the one in Python: the one in C ca
     dispatch: ClassVar[dict[int, Callable[[Any], Any]]] = {
         **pickle._Unpickler.dispatch,
         pickle.FRAME[0]: lambda unpickler: unpickler.read(8),  # frames are for reading ahead
-        pickle.BINSTRING[0]: _loads_or_leaves("<i", is_text=False, short=_latin1),  # Python 2
+        pickle.BINSTRING[0]: _loads_or_leaves("<I", is_text=False, short=_latin1),  # Python 2
         pickle.BINUNICODE[0]: _loads_or_leaves("<I", is_text=True, short=_utf8),
         pickle.BINUNICODE8[0]: _loads_or_leaves("<Q", is_text=True, short=_utf8),
         pickle.BINBYTES[0]: _loads_or_leaves("<I", is_text=False, short=bytes),
@@ -247,7 +247,7 @@ class _NotingUnpickler(pickle._Unpickler):  # the one in Python: the one in C ca
         """The stand-in for what a pickle names. Raises DataError for all but numpy's arrays."""
         if (module, name) not in _ADMITTED:
             raise DataError(
-                f"{self.path}: expected numpy arrays and plain containers, got {module}.{name}; "
+                f"{self.path}: expected numpy arrays and plain containers, got {f'{module}.{name}'!r}; "
                 "such a pickle may run code, nothing of it was run"
             )
         return _ADMITTED[module, name]
@@ -258,26 +258,26 @@ def _read_part(path: Path, num_classes: int, sizes: Sizes) -> _Part:
     try:
         with path.open("rb") as file:
             content = _NotingUnpickler(file, path).load()
+        if not isinstance(content, dict) or not {"image_data", "class_dict"} <= content.keys():
+            raise DataError(f"{path}: expected a dict with image_data and class_dict, got {_described(content)}")
+        class_names = _class_names(path, content["class_dict"], num_classes, sizes)
+        return _Part(path, class_names, _pixels(path, content["image_data"], num_classes, sizes))
     except DataError:
         raise
-    except Exception as error:  # damaged, a pickle may fail in any way
+    except Exception as error:  # where a file is damaged, reading it may fail in any way
         raise DataError(
             f"{path}: expected a pickle, but it is damaged ({in_one_line(error)}); fetch it again"
         ) from error
-    if not isinstance(content, dict) or not {"image_data", "class_dict"} <= content.keys():
-        raise DataError(f"{path}: expected a dict with image_data and class_dict, got {_described(content)}")
-    return _Part(
-        path, _class_names(path, content["class_dict"], num_classes, sizes), _pixels(path, content, num_classes, sizes)
-    )
 
 
 def _described(content: object) -> str:
-    return f"one with {', '.join(map(str, content))}" if isinstance(content, dict) else type(content).__name__
+    return (
+        f"one with {', '.join(map(repr, list(content)[:5]))}" if isinstance(content, dict) else type(content).__name__
+    )
 
 
-def _pixels(path: Path, content: dict, num_classes: int, sizes: Sizes) -> _Contents:
+def _pixels(path: Path, array: object, num_classes: int, sizes: Sizes) -> _Contents:
     expected = (num_classes * sizes.images_per_class, sizes.side, sizes.side, 3)
-    array = content["image_data"]
     if not isinstance(array, _Array) or not isinstance(array.contents, _Contents):
         raise DataError(f"{path}: image_data: expected an array uint8 {list(expected)}, got {_described(array)}")
     dtype = array.dtype.to_numpy()
@@ -300,7 +300,8 @@ def _class_names(path: Path, class_dict: object, num_classes: int, sizes: Sizes)
     name_of_first = {_first_index(path, name, indices): str(name) for name, indices in class_dict.items()}
     firsts = sorted(name_of_first)
     if firsts != [class_id * sizes.images_per_class for class_id in range(num_classes)]:
-        raise DataError(f"{path}: class_dict: expected {expected}, got {len(class_dict)} names from {firsts[:3]}... on")
+        got = f"{len(class_dict)} that begin at {', '.join(map(str, firsts[:3]))}, ..."
+        raise DataError(f"{path}: class_dict: expected {expected}, got {got}")
     return [name_of_first[first] for first in firsts]
 
 
