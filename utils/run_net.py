@@ -10,6 +10,7 @@ from collections.abc import Iterable, Iterator
 from contextlib import AbstractContextManager
 from typing import Any, Protocol
 
+import threadpoolctl
 import torch
 import torch.nn as nn
 import torch.nn.functional as F
@@ -217,7 +218,7 @@ def set_up_process(num_threads: int | None) -> None:
     """Settle how this process computes, before any work: its threads, its memory, the same bits each time.
 
     Args:
-        num_threads: of every pool of torch's; None leaves torch's choice, all cores.
+        num_threads: of every pool; None leaves it to the libraries, which take all cores.
 
     On a GPU the algorithms chosen are those that give the same bits each time. On glibc, freed memory is kept for
     the next minibatch: returned to the system and mapped anew each time, as is the default for large blocks, it costs
@@ -225,6 +226,7 @@ def set_up_process(num_threads: int | None) -> None:
     """
     torch.backends.cudnn.deterministic = True
     if num_threads is not None:
+        threadpoolctl.threadpool_limits(num_threads)  # numpy's pools too
         torch.set_num_threads(num_threads)
     if sys.platform == "linux":
         mallopt = getattr(ctypes.CDLL(None), "mallopt", None)  # musl has none
