@@ -12,7 +12,7 @@ from torch import Tensor
 from net.build_net import NetError, build_net
 from net.multihead import MultiHead
 
-PREDICTION_BATCH = 250  # images at once; growing and using a zoo take the same, so that the numbers are the same
+PREDICTION_BATCH = 100  # images at once; growing and using a zoo take the same, so that the numbers are the same
 
 
 class ModelZoo:
