@@ -29,7 +29,7 @@ def class_images(class_id, count, *, side=22, channels=1, seed=0):
     return (pattern + noise).astype(np.uint8)
 
 
-def write_npz(path, *, num_classes, per_class=10, test_per_class=5, **options):
+def write_npz(path, *, num_classes, per_class=6, test_per_class=5, **options):
     """A data set in the layout of Keras's ``mnist.npz``."""
     images = [class_images(class_id, per_class + test_per_class, **options) for class_id in range(num_classes)]
     np.savez(
@@ -51,7 +51,7 @@ def write_benchmark(folder, tasks=FOUR_TASKS, *, name="tiny", **data):
 
 def write_recipe(folder, **changes):
     """A recipe file."""
-    recipe = {"model": "conv", "batch": 4, "lr": 0.01, "l2_reg": 0.00001, "dropout": 0.0}
+    recipe = {"model": "conv", "batch": 8, "lr": 0.01, "l2_reg": 0.00001, "dropout": 0.0}
     return write_yaml(folder / "small.yaml", **recipe | changes)
 
 
@@ -129,6 +129,6 @@ def settings(tasks=FOUR_TASKS, *, recipe=None, **changes):
         "warm_start": False,
         "seed": 0,
         "benchmark": {"dataset": "npz", "root": "tiny.npz", "tasks": tasks},
-        "recipe": {"model": "conv", "batch": 4, "lr": 0.01, "l2_reg": 1e-5, "dropout": 0.0} | (recipe or {}),
+        "recipe": {"model": "conv", "batch": 8, "lr": 0.01, "l2_reg": 1e-5, "dropout": 0.0} | (recipe or {}),
     }
     return Settings.model_validate(values | changes)
