@@ -4,6 +4,7 @@ import hashlib
 import json
 import subprocess
 import sys
+import time
 from pathlib import Path
 
 import numpy as np
@@ -82,6 +83,13 @@ def start(*argv, **options):
     """The program as a process of its own."""
     command = [sys.executable, str(ROOT / "modelzoo.py"), *HERE, *map(str, argv)]
     return subprocess.Popen(command, text=True, stdout=subprocess.PIPE, stderr=subprocess.PIPE, **options)
+
+
+def wait_for(process, condition):
+    """Return as soon as something is true of a process that goes on."""
+    while not condition():
+        assert process.poll() is None, f"ended before: {process.communicate()}"
+        time.sleep(0.002)
 
 
 def rounds_of(run_dir):

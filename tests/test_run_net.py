@@ -100,7 +100,7 @@ def test_training_equals_the_recipe_written_out(model, changes):
 def test_training_learns():
     net = network()
     first = sum(F.cross_entropy(net(*batch[:2]), batch[2]).item() for batch in Batches().epoch(0))
-    for _ in training(net, num_epochs=8, lr=0.01).steps():
+    for _ in training(net, num_epochs=20, lr=0.01).steps():
         pass
     last = sum(F.cross_entropy(net(*batch[:2]), batch[2]).item() for batch in Batches().epoch(0))
     assert last < first / 4
