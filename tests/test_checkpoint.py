@@ -261,7 +261,7 @@ def test_a_zoo_that_describes_itself_wrongly_is_refused_by_name(runs, tmp_path, 
 
 def test_a_learner_that_would_run_code_is_refused_and_not_run(runs, tmp_path):
     shutil.copytree(runs[0], tmp_path / "run")
-    for content in (evil_bytes(tmp_path / "made"), pickle.dumps(Evil(tmp_path / "made"))):
+    for content in (evil_bytes(tmp_path / "made"), pickle.dumps(Evil(tmp_path / "made"), protocol=2)):
         (tmp_path / "run/zoo/learner_000.pt").write_bytes(content)
         with pytest.raises(NetError, match=r"learner_000\.pt: expected a file of a zoo"):
             ModelZoo.load(tmp_path / "run")
