@@ -1,6 +1,7 @@
 """A zoo that was grown, as a thing one can use."""
 
 import json
+import pickle
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -13,6 +14,9 @@ from net.build_net import NetError, build_net
 from net.multihead import MultiHead
 
 PREDICTION_BATCH = 100  # images at once; growing and using a zoo take the same, so that the numbers are the same
+
+# What json, torch and the networks raise on files that are missing, cut off, of another zoo, or would run code.
+_DAMAGE = (OSError, RuntimeError, ValueError, KeyError, IndexError, TypeError, EOFError, pickle.UnpicklingError)
 
 
 class ModelZoo:
@@ -49,7 +53,7 @@ class ModelZoo:
                 )
                 learner.load_state_dict(torch.load(path, weights_only=True, map_location="cpu"))
                 learners.append(learner.to(memory_format=torch.channels_last).to(device))
-        except (OSError, RuntimeError, ValueError, KeyError, IndexError, TypeError, EOFError) as error:
+        except _DAMAGE as error:
             raise NetError(
                 f"{path}: expected a file of a zoo, but it is missing or damaged ({error!r:.120})"
             ) from error

@@ -5,6 +5,7 @@ import hashlib
 import io
 import json
 import os
+import pickle
 import shutil
 from pathlib import Path
 from typing import Any
@@ -70,8 +71,8 @@ def load_state(path: Path) -> dict[str, Any]:
         if hashlib.blake2b(body, digest_size=DIGEST_BYTES).digest() != head:
             raise RunFolderError(f"{path}: damaged, its digest does not fit")
         return torch.load(io.BytesIO(body), weights_only=True, map_location="cpu")
-    except (OSError, RuntimeError) as error:
-        raise RunFolderError(f"{path}: could not be read ({error})") from error
+    except (OSError, RuntimeError, ValueError, EOFError, pickle.UnpicklingError) as error:
+        raise RunFolderError(f"{path}: could not be read ({error!r:.120})") from error
 
 
 class Checkpoints:

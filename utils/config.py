@@ -327,7 +327,7 @@ def read_command(argv: Sequence[str]) -> Grow | Evaluate | Predict:
         raise ConfigError(f"--{next(iter(given))}: expected no settings here: the run has its own")
     if evaluate and predict:
         raise ConfigError("--evaluate, --predict: expected one of them, got both")
-    if bool(predict) != bool(task and images):
+    if len({bool(predict), bool(task), bool(images)}) > 1:
         raise ConfigError("--predict: expected --predict RUN_DIR --task NAME_OR_ID IMAGE..., got a part of that")
     if evaluate:
         return Evaluate(run_dir=evaluate, options=options)
@@ -392,7 +392,7 @@ def settings_to_yaml(settings: Settings) -> str:
 def _read_yaml(path: Path) -> dict[str, Any]:
     try:
         values = yaml.safe_load(path.read_text(encoding="utf-8"))
-    except (OSError, UnicodeDecodeError) as error:
+    except (OSError, ValueError) as error:  # ValueError: not UTF-8, or a date or number that there is not
         raise ConfigError(
             f"{path}: expected a YAML file that can be read ({error.__class__.__name__}: {error})"
         ) from error

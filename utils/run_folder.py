@@ -296,8 +296,8 @@ class RunFolder:
         summary = logger.make_summary(
             self.records, self.settings, elapsed_sec=state["elapsed_sec"], peak_gb=state["peak_mem_gb"]
         )
+        self.checkpoints.clear()  # before the summary, whose presence means that nothing is left to do
         write_json(self.path / "summary.json", summary)
-        self.checkpoints.clear()
         return summary
 
     def _state(self, averages: dict[int, Any]) -> dict[str, Any]:

@@ -1,0 +1,288 @@
+"""Files whole or not at all, states that are refused when damaged, and none that runs code."""
+
+import hashlib
+import io
+import math
+import multiprocessing
+import os
+import pickle
+import shutil
+import signal
+import time
+
+import pytest
+import torch
+
+from net.build_net import NetError
+from net.zoo import ModelZoo
+from tests.small_runs import results_of, run, start, tiny_flags, wait_for
+from utils.checkpoint import (
+    DIGEST_BYTES,
+    Checkpoints,
+    RunFolderError,
+    load_state,
+    save_state,
+    write_json,
+    write_whole,
+)
+
+STATE = {"records": [{"round": 0}], "tensor": torch.arange(5.0), "training": None}
+
+
+class Evil:
+    """A pickle of this makes a folder when it is opened by a careless reader."""
+
+    def __init__(self, path):
+        self.path = path
+
+    def __reduce__(self):
+        return os.mkdir, (str(self.path),)
+
+
+def evil_bytes(path):
+    buffer = io.BytesIO()
+    torch.save({"records": [], "evil": Evil(path)}, buffer)
+    return buffer.getvalue()
+
+
+def with_digest(content):
+    return hashlib.blake2b(content, digest_size=DIGEST_BYTES).digest() + content
+
+
+# ---- files
+
+
+def test_a_file_is_replaced_and_nothing_is_left_beside_it(tmp_path):
+    path = tmp_path / "file"
+    for content in (b"old", b"new"):
+        write_whole(path, content)
+        assert path.read_bytes() == content
+    assert list(tmp_path.iterdir()) == [path]
+
+
+def rewrite_for_ever(path):
+    for i in range(10**9):
+        write_whole(path, bytes([i % 256]) * 300_000)
+
+
+def test_a_file_is_whole_at_whatever_instant_its_writer_is_killed(tmp_path):
+    path = tmp_path / "file"
+    context = multiprocessing.get_context("spawn")
+    writer = context.Process(target=rewrite_for_ever, args=(path,))
+    writer.start()
+    while not path.exists():
+        time.sleep(0.01)
+    for _ in range(200):
+        content = path.read_bytes()
+        assert len(content) == 300_000
+        assert len(set(content)) == 1
+    os.kill(writer.pid, signal.SIGKILL)
+    writer.join()
+    content = path.read_bytes()
+    assert len(content) == 300_000
+    assert len(set(content)) == 1
+
+
+def test_a_file_that_cannot_be_written_is_named_and_the_old_one_stays(tmp_path):
+    path = tmp_path / "taken"
+    path.mkdir()
+    (path / "inside").write_text("old")
+    with pytest.raises(RunFolderError, match=r"taken: could not be written \(.*\); what was saved before is kept"):
+        write_whole(path, b"new")
+    assert (path / "inside").read_text() == "old"
+    assert list(tmp_path.iterdir()) == [path]
+
+
+def test_json_has_no_nan(tmp_path):
+    with pytest.raises(ValueError, match="JSON"):
+        write_json(tmp_path / "x.json", {"accuracy": math.nan})
+    assert not list(tmp_path.iterdir())
+
+
+# ---- states
+
+
+def test_a_state_comes_back_as_it_was(tmp_path):
+    save_state(tmp_path / "state.pt", STATE)
+    state = load_state(tmp_path / "state.pt")
+    assert torch.equal(state.pop("tensor"), STATE["tensor"])
+    assert state == {"records": [{"round": 0}], "training": None}
+
+
+@pytest.mark.parametrize("tenth", range(10))
+def test_a_state_cut_off_anywhere_is_refused_by_name(tmp_path, tenth):
+    path = tmp_path / "state.pt"
+    save_state(path, STATE)
+    content = path.read_bytes()
+    path.write_bytes(content[: len(content) * tenth // 10])
+    with pytest.raises(RunFolderError, match=r"state\.pt: damaged"):
+        load_state(path)
+
+
+@pytest.mark.parametrize("place", [0, 40, -1])
+def test_a_state_with_one_changed_bit_is_refused_by_name(tmp_path, place):
+    path = tmp_path / "state.pt"
+    save_state(path, STATE)
+    content = bytearray(path.read_bytes())
+    content[place] ^= 1
+    path.write_bytes(content)
+    with pytest.raises(RunFolderError, match=r"state\.pt: damaged"):
+        load_state(path)
+
+
+def test_a_state_that_would_run_code_is_refused_and_not_run(tmp_path):
+    path = tmp_path / "state.pt"
+    path.write_bytes(with_digest(evil_bytes(tmp_path / "made")))
+    with pytest.raises(RunFolderError, match=r"state\.pt: could not be read"):
+        load_state(path)
+    assert not (tmp_path / "made").exists()
+
+
+@pytest.mark.parametrize("content", [b"", b"no archive", b"\x80\x02]."], ids=["empty", "text", "pickle"])
+def test_a_state_with_a_right_digest_over_nonsense_is_refused(tmp_path, content):
+    path = tmp_path / "state.pt"
+    path.write_bytes(with_digest(content))
+    with pytest.raises(RunFolderError, match=r"state\.pt: "):
+        load_state(path)
+
+
+def test_two_states_are_kept_and_the_newest_whole_one_is_found(tmp_path):
+    checkpoints = Checkpoints(tmp_path)
+    assert checkpoints.load() == (None, [])
+    for round_id, minibatch in ((0, 3), (0, 10), (1, 0), (9, 5), (10, 2)):
+        checkpoints.save({"name": (round_id, minibatch)}, round_id=round_id, minibatch=minibatch)
+    assert len(list(checkpoints.folder.iterdir())) == 2
+    assert checkpoints.load() == ({"name": (10, 2)}, [])
+
+    newest = max(checkpoints.folder.iterdir())
+    newest.write_bytes(newest.read_bytes()[:-1])
+    state, (warning,) = checkpoints.load()
+    assert state == {"name": (9, 5)}
+    assert newest.name in warning
+    assert "going on from the state before it" in warning
+
+    for path in checkpoints.folder.iterdir():
+        path.write_bytes(b"")
+    with pytest.raises(RunFolderError, match="no other state is left; --overwrite starts anew"):
+        checkpoints.load()
+
+
+# ---- a run whose files were damaged
+
+
+@pytest.fixture(scope="module")
+def runs(tmp_path_factory):
+    """A finished run, one that was killed in the middle of round 2, and the flags of both."""
+    folder = tmp_path_factory.mktemp("runs")
+    flags = [*tiny_flags(folder, per_class=12, recipe={"batch": 4}), "--continual", "--tasks_per_round", "2"]
+    assert run(*flags, "--run_dir", folder / "finished") == 0
+    killed = folder / "killed"
+    process = start(*flags, "--run_dir", killed, "--checkpoint_every_sec", "0")
+    wait_for(process, lambda: any(killed.glob("checkpoint/round_0002_minibatch_*[2-9].pt")))
+    process.kill()
+    process.communicate()
+    return folder / "finished", killed, flags
+
+
+def cut_off(path, tenth):
+    content = path.read_bytes()
+    path.write_bytes(content[: len(content) * tenth // 10])
+
+
+@pytest.mark.parametrize("tenth", range(10))
+def test_a_run_whose_newest_state_is_cut_off_goes_on_from_the_one_before(runs, tmp_path, capsys, tenth):
+    finished, killed, flags = runs
+    run_dir = tmp_path / "run"
+    shutil.copytree(killed, run_dir)
+    newest = max((run_dir / "checkpoint").glob("round_*.pt"))
+    cut_off(newest, tenth)
+    assert run(*flags, "--run_dir", run_dir, "--resume") == 0
+    (warning,) = capsys.readouterr().err.splitlines()
+    assert warning.startswith("warning: ")
+    assert f"{newest.name}: damaged" in warning
+    assert results_of(run_dir) == results_of(finished)
+
+
+def test_a_run_with_no_whole_state_is_refused_by_name(runs, tmp_path, capsys):
+    _, killed, flags = runs
+    run_dir = tmp_path / "run"
+    shutil.copytree(killed, run_dir)
+    for path in (run_dir / "checkpoint").iterdir():
+        path.write_bytes(b"")
+    assert run(*flags, "--run_dir", run_dir, "--resume") == 2
+    errors = capsys.readouterr().err
+    assert errors.count("\n") == 1
+    assert "no other state is left; --overwrite starts anew" in errors
+
+
+@pytest.mark.parametrize("tenth", range(10))
+@pytest.mark.parametrize(
+    "name",
+    ["config.yaml", "env.json", "rounds.jsonl", "accuracy.csv", "summary.json", "zoo/state.pt", "zoo/zoo.json"],
+)
+def test_a_finished_run_with_a_file_cut_off_gives_its_results_or_says_which_is_damaged(
+    runs, tmp_path, capsys, name, tenth
+):
+    finished, _, flags = runs
+    run_dir = tmp_path / "run"
+    shutil.copytree(finished, run_dir)
+    run(*flags, "--run_dir", run_dir, "--resume")
+    expected = capsys.readouterr().out
+    cut_off(run_dir / name, tenth)
+    status = run(*flags, "--run_dir", run_dir, "--resume")
+    printed = capsys.readouterr()
+    if status == 0:
+        assert printed.out == expected
+    else:
+        assert status == 2
+        assert printed.err.count("\n") == 1
+        assert name in printed.err
+    if name == "zoo/state.pt":
+        assert status == 2
+
+
+@pytest.mark.parametrize("tenth", range(10))
+@pytest.mark.parametrize("name", ["zoo.json", "learner_001.pt"])
+def test_a_zoo_with_a_file_cut_off_is_refused_by_name(runs, tmp_path, name, tenth):
+    shutil.copytree(runs[0], tmp_path / "run")
+    cut_off(tmp_path / "run" / "zoo" / name, tenth)
+    with pytest.raises(NetError, match=rf"{name}: expected a file of a zoo, but it is missing or damaged") as error:
+        ModelZoo.load(tmp_path / "run")
+    assert "\n" not in str(error.value)
+
+
+@pytest.mark.parametrize("content", ["[]", "{}", "null", '{"learners": [{"file": "x"}]}', "\x00"])
+def test_a_zoo_that_describes_itself_wrongly_is_refused_by_name(runs, tmp_path, content):
+    shutil.copytree(runs[0], tmp_path / "run")
+    (tmp_path / "run/zoo/zoo.json").write_text(content)
+    with pytest.raises(NetError, match="expected a file of a zoo"):
+        ModelZoo.load(tmp_path / "run")
+
+
+def test_a_learner_that_would_run_code_is_refused_and_not_run(runs, tmp_path):
+    shutil.copytree(runs[0], tmp_path / "run")
+    for content in (evil_bytes(tmp_path / "made"), pickle.dumps(Evil(tmp_path / "made"), protocol=2)):
+        (tmp_path / "run/zoo/learner_000.pt").write_bytes(content)
+        with pytest.raises(NetError, match=r"learner_000\.pt: expected a file of a zoo"):
+            ModelZoo.load(tmp_path / "run")
+        assert not (tmp_path / "made").exists()
+
+
+def test_resuming_with_a_state_that_would_run_code_is_refused_in_a_line(runs, tmp_path, capsys):
+    _, killed, flags = runs
+    run_dir = tmp_path / "run"
+    shutil.copytree(killed, run_dir)
+    for path in (run_dir / "checkpoint").glob("round_*.pt"):
+        path.write_bytes(with_digest(evil_bytes(tmp_path / "made")))
+    assert run(*flags, "--run_dir", run_dir, "--resume") == 2
+    assert capsys.readouterr().err.count("\n") == 1
+    assert not (tmp_path / "made").exists()
+
+
+def test_a_learner_that_is_missing_is_named(runs, tmp_path, capsys):
+    _, killed, flags = runs
+    run_dir = tmp_path / "run"
+    shutil.copytree(killed, run_dir)
+    (run_dir / "zoo/learner_000.pt").unlink()
+    assert run(*flags, "--run_dir", run_dir, "--resume") == 2
+    assert "learner_000.pt: missing" in capsys.readouterr().err

@@ -1,0 +1,195 @@
+"""Training a learner, against SGD and its schedule written out, and taken up again at any minibatch."""
+
+import copy
+import math
+
+import pytest
+import torch
+import torch.nn.functional as F
+
+from net.build_net import build_net
+from tests.small_runs import class_images, digest
+from utils.run_net import DeviceError, DivergedError, Training, choose_device
+
+RECIPE = {"lr": 0.05, "momentum": 0.9, "nesterov": True, "l2_reg": 1e-3, "schedule": "cosine", "precision": "fp32"}
+
+
+class Batches:
+    """Two heads' examples in an order of the epoch's own; the last minibatch is smaller."""
+
+    def __init__(self, num_per_class=5, batch=6):
+        self.images = torch.cat([torch.from_numpy(class_images(c, num_per_class)) for c in range(5)])
+        self.heads = torch.repeat_interleave(torch.tensor([0, 0, 1, 1, 1]), num_per_class)
+        self.labels = torch.repeat_interleave(torch.tensor([0, 1, 0, 1, 2]), num_per_class)
+        self.batch = batch
+
+    def __len__(self):
+        return math.ceil(len(self.labels) / self.batch)
+
+    def epoch(self, epoch, first=0):
+        order = torch.randperm(len(self.labels), generator=torch.Generator().manual_seed(epoch))
+        for rows in order.split(self.batch)[first:]:
+            yield self.images[rows], self.heads[rows], self.labels[rows]
+
+
+def network(model="conv", *, dropout=0.0):
+    torch.manual_seed(3)
+    net = build_net(model, image_shape=(1, 22, 22), num_classes=[2, 3], dropout=dropout)
+    return net.to(memory_format=torch.channels_last)
+
+
+def training(net, batches=None, *, num_epochs=3, **changes):
+    return Training(
+        net, batches or Batches(), num_epochs=num_epochs, dropout_seed=7, name="round 4", **RECIPE | changes
+    )
+
+
+def weights_digest(net):
+    return digest(net.state_dict().items())
+
+
+def trained_plainly(net, batches, *, num_epochs, lr, momentum, nesterov, l2_reg, schedule, precision):
+    """The recipe written out: contiguous images, one parameter after the other; gives the losses."""
+    net = net.train()
+    velocity = {name: torch.zeros_like(parameter) for name, parameter in net.named_parameters()}
+    losses, step, num_steps = [], 0, num_epochs * len(batches)
+    for epoch in range(num_epochs):
+        for images, heads, labels in batches.epoch(epoch):
+            pixels = images.permute(0, 3, 1, 2).contiguous().float() / 255
+            scores = net.heads(net.backbone((pixels - 0.5) / 0.25))
+            own = [row[:2] if head == 0 else row[2:] for row, head in zip(scores, heads.tolist(), strict=True)]
+            each = [F.cross_entropy(row[None], label[None]) for row, label in zip(own, labels, strict=True)]
+            loss = torch.stack(each).mean()
+            net.zero_grad()
+            loss.backward()
+            rate = lr * (1 + math.cos(math.pi * step / num_steps)) / 2 if schedule == "cosine" else lr
+            with torch.no_grad():
+                for name, parameter in net.named_parameters():
+                    gradient = parameter.grad + l2_reg * parameter
+                    velocity[name] = momentum * velocity[name] + gradient
+                    parameter -= rate * (gradient + momentum * velocity[name] if nesterov else velocity[name])
+            losses.append(loss.item())
+            step += 1
+    return losses
+
+
+@pytest.mark.parametrize(
+    "changes",
+    [
+        {},
+        {"nesterov": False},
+        {"schedule": "constant"},
+        {"momentum": 0.0, "nesterov": False},
+        {"l2_reg": 0.0},
+    ],
+    ids=str,
+)
+@pytest.mark.parametrize("model", ["conv", "wrn10_1"])
+def test_training_equals_the_recipe_written_out(model, changes):
+    net = network(model)
+    plain = copy.deepcopy(net).to(memory_format=torch.contiguous_format)
+    batches = Batches()
+    learner = training(net, batches, **changes)
+    assert list(learner.steps()) == list(range(1, 16))
+    losses = trained_plainly(plain, batches, num_epochs=3, **RECIPE | changes)
+    assert learner.loss_sum.item() == pytest.approx(sum(losses), rel=1e-3)
+    for (name, ours), theirs in zip(net.state_dict().items(), plain.state_dict().values(), strict=True):
+        assert torch.allclose(ours, theirs, rtol=1e-3, atol=2e-4), name
+
+
+def test_training_learns():
+    net = network()
+    first = sum(F.cross_entropy(net(*batch[:2]), batch[2]).item() for batch in Batches().epoch(0))
+    for _ in training(net, num_epochs=20, lr=0.01).steps():
+        pass
+    last = sum(F.cross_entropy(net(*batch[:2]), batch[2]).item() for batch in Batches().epoch(0))
+    assert last < first / 4
+
+
+def test_the_schedule_reaches_zero_after_the_last_minibatch_and_not_before():
+    learner = training(network())
+    rates = []
+    for _ in learner.steps():
+        rates.append(learner.optimizer.param_groups[0]["lr"])
+    assert rates == pytest.approx([0.05 * (1 + math.cos(math.pi * step / 15)) / 2 for step in range(1, 16)], abs=1e-9)
+    assert min(rates[:-1]) > 0
+
+
+@pytest.mark.parametrize("model", ["conv", "wrn10_1"])
+def test_training_taken_up_again_at_any_minibatch_is_the_same_to_the_bit(model):
+    net = network(model, dropout=0.3)
+    begun = copy.deepcopy(net)
+    learner = training(net, num_epochs=2)
+    states = [copy.deepcopy(learner.state_dict())]
+    for _ in learner.steps():
+        states.append(copy.deepcopy(learner.state_dict()))
+    assert len(states) == 11
+    for num_done, state in enumerate(states):
+        again_net = copy.deepcopy(begun)
+        again = training(again_net, num_epochs=2)
+        torch.manual_seed(num_done)  # what the process drew before does not matter
+        again.load_state_dict(state)
+        assert again.num_done == num_done
+        assert list(again.steps()) == list(range(num_done + 1, 11))
+        assert weights_digest(again_net) == weights_digest(net)
+        assert torch.equal(again.loss_sum, learner.loss_sum)
+
+
+def test_dropout_draws_from_its_own_seed():
+    results = []
+    for seed in (7, 7, 8):
+        net = network("wrn10_1", dropout=0.3)
+        torch.manual_seed(seed * 100 + len(results))
+        learner = Training(net, Batches(), num_epochs=1, dropout_seed=seed, name="", **RECIPE)
+        list(learner.steps())
+        results.append(weights_digest(net))
+    assert results[0] == results[1] != results[2]
+
+
+@pytest.mark.parametrize("model", ["conv", "wrn10_1"])
+def test_a_loss_that_is_not_finite_raises_and_names_learner_epoch_and_remedy(model):
+    learner = training(network(model), lr=1e30)
+    with pytest.raises(DivergedError, match=r"^round 4, epoch \d: the training loss is not finite.*smaller lr"):
+        list(learner.steps())
+
+
+def test_a_state_that_is_not_finite_is_not_given_away():
+    learner = training(network())
+    next(learner.steps())
+    learner.loss_sum += math.inf
+    with pytest.raises(DivergedError):
+        learner.state_dict()
+
+
+def test_bf16_on_the_cpu_is_near_fp32_and_leaves_weights_in_fp32():
+    nets = network(), network()
+    for net, precision in zip(nets, ("fp32", "bf16"), strict=True):
+        list(training(net, precision=precision, lr=0.01).steps())
+    weights = [net.heads.weight for net in nets]
+    assert weights[1].dtype == torch.float32
+    assert not torch.equal(*weights)
+    assert torch.allclose(*weights, atol=0.05)
+
+
+def test_auto_precision_on_the_cpu_is_fp32():
+    nets = network(), network()
+    for net, precision in zip(nets, ("fp32", "auto"), strict=True):
+        list(training(net, precision=precision).steps())
+    assert weights_digest(nets[0]) == weights_digest(nets[1])
+
+
+def test_the_length_of_an_epoch_counts_the_last_smaller_minibatch():
+    learner = training(network(), Batches(num_per_class=5, batch=6), num_epochs=2)
+    assert len(learner) == 2 * 5
+    assert len(list(learner.steps())) == 10
+
+
+@pytest.mark.parametrize("name", ["cuda:99", "quantum", "", "cpu:1", "mps:7"])
+def test_a_device_that_is_not_there_is_refused(name):
+    with pytest.raises(DeviceError, match=f"--device: expected .*got '{name}'"):
+        choose_device(name)
+
+
+def test_the_cpu_is_there():
+    assert choose_device("cpu").type == "cpu"
+    assert choose_device("auto").type in ("cpu", "cuda", "mps")
