@@ -231,7 +231,7 @@ class RunFolder:
         self.peak_mem_gb: float = state.get("peak_mem_gb", 0.0)
         self.elapsed_sec: float = state["elapsed_sec"]
         self.checkpoints = Checkpoints(path)
-        self.watch = logger.Stopwatch(state["seconds"])
+        self.watch = logger.Stopwatch(state["seconds"], since=logger.BEGAN)
         self._saved = self._drawn = time.monotonic()
 
     def begin(self, argv: Sequence[str], *, device: str) -> None:
@@ -250,6 +250,7 @@ class RunFolder:
         self._write_rounds()
         for warning in warnings:
             self.screen.warn(warning)
+        self.watch.lap("start")
 
     def _other_machine(self, device: str) -> list[str]:
         before = logger.read_env(self.path).get("device", device)
@@ -283,6 +284,7 @@ class RunFolder:
         self.watch = logger.Stopwatch()
         self._save(averages, round_id + 1, 0)
         self._write_rounds()
+        self.watch.lap("writing")  # which the next round's seconds tell
         self.screen.say(logger.round_line(self.records[-1], self.settings.num_rounds))
         if time.monotonic() - self._drawn >= FIGURE_EVERY_SEC:
             logger.write_figure(self.path, self.records, self.settings)
