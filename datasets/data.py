@@ -198,7 +198,7 @@ def plain_batches(split: Split, positions: Tensor | None = None, *, batch_size: 
     """
     rows = split.rows if positions is None else split.rows[positions.to(split.rows.device)]
     for batch in rows.split(batch_size):
-        yield split.images[batch]
+        yield split.images.index_select(0, batch)
 
 
 class Minibatch(NamedTuple):
@@ -255,7 +255,8 @@ class Minibatches:
         crops = draw_crops(len(rows), self.augmentation, self.named("epoch", epoch, "augmentation")).to(rows.device)
         for start in range(first * self.batch_size, len(rows), self.batch_size):
             batch = slice(start, start + self.batch_size)
-            images = crop_and_flip(self.images[rows[batch]], crops[batch], self.augmentation)
+            images = self.images.index_select(0, rows[batch])  # ten times as fast as self.images[rows[batch]]
+            images = crop_and_flip(images, crops[batch], self.augmentation)
             yield Minibatch(images, heads[batch], labels[batch])
 
 
@@ -272,10 +273,12 @@ def crop_and_flip(images: Tensor, crops: Tensor, augmentation: Augmentation) -> 
         return images
     pad = augmentation.crop_padding
     batch, height, width, _ = images.shape
-    top, left, mirrored = crops[:, :, None].unbind(1)
-    rows = top + torch.arange(height, device=images.device)
-    columns = torch.arange(width, device=images.device).expand(batch, -1)
-    columns = left + torch.where(mirrored == 1, columns.flip(1), columns)
     example = torch.arange(batch, device=images.device)
+    top, left, mirrored = crops.unbind(1)
+    if augmentation.flip:  # the mirror images stand behind the images, and are cut from the other side
+        images = torch.cat([images, images.flip(2)])
+        example = example + batch * mirrored
+        left = torch.where(mirrored == 1, 2 * pad - left, left)
     padded = F.pad(images, (0, 0, pad, pad, pad, pad))
-    return padded[example[:, None, None], rows[:, :, None], columns[:, None, :]]
+    windows = padded.unfold(1, height, 1).unfold(2, width, 1)  # a view: [2B, top, left, C, H, W]
+    return windows.permute(0, 1, 2, 4, 5, 3)[example, top, left]
