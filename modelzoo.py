@@ -466,6 +466,9 @@ def main(argv: Sequence[str] | None = None) -> int:
     except (ConfigError, DataError, NetError, DeviceError, RunFolderError, DivergedError) as mistake:
         screen.fail(str(mistake))
         return 2
+    except OSError as error:  # no room, no permission
+        screen.fail(f"{error}; what was saved before is kept")
+        return 2
     except Interrupted as interrupted:
         screen.fail(str(interrupted))
         return 3

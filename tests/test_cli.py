@@ -1,7 +1,6 @@
 """The command line, end to end."""
 
 import json
-import os
 import re
 import shlex
 import shutil
@@ -14,6 +13,7 @@ import torch
 import yaml
 from PIL import Image
 
+import modelzoo
 from tests.small_runs import (
     ROOT,
     class_images,
@@ -98,23 +98,17 @@ def test_a_mistake_ends_with_status_two_a_line_or_two_and_no_folder(tmp_path, mo
     assert sorted(tmp_path.rglob("*")) == before
 
 
-def test_data_that_must_be_downloaded_without_a_network_says_where_to_put_which_file(tmp_path):
+def test_data_that_must_be_downloaded_without_a_network_says_where_to_put_which_file(tmp_path, monkeypatch, capsys):
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("https_proxy", "http://127.0.0.1:9")  # a port where nothing listens
     (tmp_path / "c.yaml").write_text(CIFAR)
     (tmp_path / "r.yaml").write_text(RECIPE)
-    flags = ["--data_config", "c.yaml", "--hp_config", "r.yaml", "--data_dir", "images", "--device", "cpu"]
-    nowhere = {"https_proxy": "http://127.0.0.1:9", "http_proxy": "http://127.0.0.1:9"}  # a port where nothing listens
-    ended = subprocess.run(
-        [sys.executable, str(ROOT / "modelzoo.py"), *flags],
-        cwd=tmp_path,
-        env=os.environ | nowhere,
-        capture_output=True,
-        text=True,
-    )
-    assert ended.returncode == 2
-    assert ended.stdout == ""
-    assert 1 <= ended.stderr.count("\n") <= 2
-    assert "images/cifar100.npz" in ended.stderr
-    assert "could not be downloaded" in ended.stderr
+    assert modelzoo.main(["--data_config", "c.yaml", "--hp_config", "r.yaml", "--data_dir", "images"]) == 2
+    printed = capsys.readouterr()
+    assert printed.out == ""
+    assert 1 <= printed.err.count("\n") <= 2
+    assert "images/cifar100.npz" in printed.err
+    assert "could not be downloaded" in printed.err
     assert not (tmp_path / "runs").exists()
 
 

@@ -45,9 +45,14 @@ def locked(run_dir: Path) -> Iterator[None]:
 
 def check_free(run_dir: Path) -> None:
     """Raise RunFolderError if another process is writing the run folder; writes nothing where there is none."""
-    if (run_dir / ".lock").exists():
-        with locked(run_dir):
-            pass
+    if not (run_dir / ".lock").exists():
+        return
+    try:
+        filelock.FileLock(run_dir / ".lock", timeout=0).acquire().lock.release()
+    except filelock.Timeout as error:
+        raise RunFolderError(f"{run_dir}: another process is writing this run folder") from error
+    except OSError:  # a folder that may only be read: ``locked`` refuses it, should it come to writing
+        return
 
 
 def is_empty(run_dir: Path) -> bool:
