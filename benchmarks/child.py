@@ -1,4 +1,4 @@
-"""One lane in a process of its own, where the process matters: ``python -m benchmarks.child KIND THREADS DATA_DIR STEPS``.
+"""One lane in a process of its own: ``python -m benchmarks.child KIND THREADS DATA_DIR STEPS``.
 
 ``plain`` is the small conv net as one would first write it: NCHW memory, ReLU before pooling, SGD not fused, memory as
 the system gives it. ``loop`` is the program's own training. Each prints images a second.
