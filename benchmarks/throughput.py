@@ -90,14 +90,14 @@ def whole_run(data_dir: Path, threads: int, tasks_per_round: int) -> dict[str, f
     return phases | {
         "whole": wall_sec,
         "neither training nor prediction": other / wall_sec,
-        "GB": summary["peak_mem_gb"],
+        "peak memory": summary["peak_mem_gb"],
     }
 
 
 def run_rows(data_dir: Path, threads: int, tasks_per_round: int, repeats: int) -> list[Row]:
     """A whole run, several times."""
     runs = [whole_run(data_dir, threads, tasks_per_round) for _ in range(repeats)]
-    units = {"GB": "GB", "neither training nor prediction": "of the whole"}
+    units = {"peak memory": "GB", "neither training nor prediction": "of the whole"}
     name = f"one epoch, b = {tasks_per_round}"
     return [row(f"{name}: {key}", threads, [run[key] for run in runs], units.get(key, "s")) for key in runs[0]]
 
