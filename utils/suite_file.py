@@ -122,6 +122,8 @@ class Suite(Frozen):
         if self.competition:
             for key in ("alone", "together"):
                 self._known(f"competition.{key}", [getattr(self.competition, key)], self.columns)
+                if len(self.columns[getattr(self.competition, key)].rows) != 1:
+                    raise ValueError(f"competition.{key}: expected a column with one row in its rows")
             if not self.columns[self.competition.together].pairs_of:
                 raise ValueError("competition.together: expected a column with pairs_of")
         return self
@@ -204,6 +206,10 @@ def read_cells(suite: Suite, path: Path, folder: Path) -> list[Cell]:
     Raises:
         ConfigError: one line that names the suite file and the place of the mistake in it.
     """
+    for key in ("curves", "competition"):
+        part = getattr(suite, key)
+        if part and not part.file.is_file():
+            raise ConfigError(f"{path}: {key}.file: expected a csv file, got {part.file}, which is not there")
     cells = []
     with tempfile.TemporaryDirectory() as scratch:
         for group, column in suite.columns.items():
