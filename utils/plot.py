@@ -227,7 +227,9 @@ def _name_lines(
         colours: of the names; grey, if none are given.
     """
     bottom, top = axes.get_ylim()
-    inches = axes.get_figure().get_figheight() * 0.85
+    figure = axes.get_figure(root=True)
+    assert figure is not None, "axes are drawn in a figure"
+    inches = 0.85 * figure.get_figheight()
     places = spread_out((heights - bottom) / (top - bottom), gap=0.17 / inches)
     for line, (name, place) in enumerate(zip(names, places, strict=True)):
         colour = "0.35" if colours is None else colours[line]
@@ -244,7 +246,7 @@ def _name_lines(
 
 
 def spread_out(heights: np.ndarray, *, gap: float) -> np.ndarray:
-    """Places in the order of the heights, near them, at least ``gap`` apart and within 0 and 1 (closer, if too many)."""
+    """Places in the order of the heights, near them, ``gap`` apart or more and within 0 and 1 (closer, if too many)."""
     gap = min(gap, 1 / max(len(heights) - 1, 1))
     order = np.argsort(heights, kind="stable")
     room = gap * np.arange(len(order))  # what those below need
