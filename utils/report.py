@@ -227,8 +227,10 @@ def matrix_csv(names: Sequence[str], matrix: np.ndarray) -> str:
     return buffer.getvalue()
 
 
-def make_report(results: Sequence[Result], remarks: Sequence[str], suite: Suite | None) -> tuple[str, dict[str, bytes]]:
-    """The report as text, and the files of the full one by name. Raises ConfigError."""
+def make_report(
+    results: Sequence[Result], remarks: Sequence[str], suite: Suite | None, *, draw: bool
+) -> tuple[str, dict[str, bytes]]:
+    """The report as text, and the files of the full one by name, with figures if wanted. Raises ConfigError."""
     from utils.report_figures import make_figures  # here, since matplotlib takes half a second to import
 
     shown = [result for result in results if result.column == result.group]
@@ -242,7 +244,7 @@ def make_report(results: Sequence[Result], remarks: Sequence[str], suite: Suite 
         correlation = rank_correlation(found.ours, found.published)
         below += competition_lines(found, correlation, suite.competition.source)
         files["competition.csv"] = matrix_csv(found.names, found.ours).encode()
-    figures = make_figures(shown, suite, found, correlation)
+    figures = make_figures(shown, suite, found, correlation) if draw else {}
     title = suite.title if suite else "Runs"
     parts = [title, *(table.text() for table in tables), *below, *remarks]
     page = [f"# {title}", *(table.markdown() for table in tables), *below, *remarks]
@@ -295,7 +297,7 @@ def main(argv: Sequence[str] | None = None) -> int:
             results, remarks = of_suite(read_cells(suite, flags.suite, folder))
         else:
             results, remarks = of_folders(flags.run_dirs)
-        text, files = make_report(results, remarks, suite)
+        text, files = make_report(results, remarks, suite, draw=bool(out))
         print(text)
         if out:
             write_files(out, files)
