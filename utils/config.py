@@ -320,7 +320,7 @@ def read_command(argv: Sequence[str]) -> Grow | Evaluate | Predict:
     flags = vars(build_parser().parse_args(argv))
     given = {key: flags.pop(key) for key in (*SETTING_DEFAULTS, "config") if key in flags}
     evaluate, predict, task, images = (flags.pop(key) for key in ("evaluate", "predict", "task", "images"))
-    options = _validate(Options, flags)
+    options = validate(Options, flags)
     if options.resume and options.overwrite:
         raise ConfigError("--resume, --overwrite: expected one of them, got both")
     if (evaluate or predict) and given:
@@ -350,7 +350,7 @@ def _settings(given: dict[str, Any]) -> Settings:
     flags["tasks_per_round"] = _task_count(flags["tasks_per_round"], num_tasks)
     flags["num_rounds"] = num_tasks if flags["num_rounds"] is None else flags["num_rounds"]
     names = {"benchmark_name": data_config.stem, "recipe_name": hp_config.stem}
-    return _validate(Settings, flags | names | {"benchmark": benchmark, "recipe": recipe})
+    return validate(Settings, flags | names | {"benchmark": benchmark, "recipe": recipe})
 
 
 def _task_count(text: str | None, num_tasks: int) -> int:
@@ -366,7 +366,7 @@ def _task_count(text: str | None, num_tasks: int) -> int:
 
 def read_benchmark(path: Path) -> Benchmark:
     """A benchmark file; its ``root`` comes back absolute, counted from the file. Raises ConfigError."""
-    benchmark = _validate(Benchmark, _read_yaml(path), path)
+    benchmark = validate(Benchmark, read_yaml(path), path)
     if benchmark.root is None:
         return benchmark
     return benchmark.model_copy(update={"root": (path.parent / benchmark.root).resolve()})
@@ -374,12 +374,12 @@ def read_benchmark(path: Path) -> Benchmark:
 
 def read_recipe(path: Path) -> Recipe:
     """A recipe file. Raises ConfigError."""
-    return _validate(Recipe, _read_yaml(path), path)
+    return validate(Recipe, read_yaml(path), path)
 
 
 def read_settings(path: Path) -> Settings:
     """A run folder's ``config.yaml``. Raises ConfigError."""
-    return _validate(Settings, _read_yaml(path), path)
+    return validate(Settings, read_yaml(path), path)
 
 
 def settings_to_yaml(settings: Settings) -> str:
@@ -389,7 +389,8 @@ def settings_to_yaml(settings: Settings) -> str:
     return head + yaml.safe_dump(values, sort_keys=False, default_flow_style=None, width=120, allow_unicode=True)
 
 
-def _read_yaml(path: Path) -> dict[str, Any]:
+def read_yaml(path: Path) -> dict[str, Any]:
+    """A YAML file's keys and values. Raises ConfigError."""
     try:
         values = yaml.safe_load(path.read_text(encoding="utf-8"))
     except (OSError, ValueError) as error:  # ValueError: not UTF-8, or a date or number that there is not
@@ -406,7 +407,7 @@ def _read_yaml(path: Path) -> dict[str, Any]:
     return values
 
 
-def _validate(model: type[Model], values: dict[str, Any], path: Path | None = None) -> Model:
+def validate(model: type[Model], values: dict[str, Any], path: Path | None = None) -> Model:
     """The values as a model. Raises ConfigError: one line on the first mistake, with its file and key, or its flag."""
     try:
         return model.model_validate(values)

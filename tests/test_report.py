@@ -1,0 +1,253 @@
+import csv
+
+import numpy as np
+import pytest
+import yaml
+
+from tests.make_runs import CONV, DIGITS, continual, make_run
+from utils import report
+from utils.competition import read_labelled_csv
+from utils.config import ConfigError, read_command
+from utils.statistics import estimate, paired_by_task, rank_correlation
+from utils.suite_file import read_cells, read_suite
+
+
+def test_mean_std_and_interval_worked_by_hand():
+    found = estimate([0.7, 0.8, 0.9])
+    assert (found.mean, found.std, found.n) == pytest.approx((0.8, 0.1, 3))
+    assert found.high - found.mean == pytest.approx(4.302653 * 0.1 / 3**0.5, rel=1e-6)  # t(2) at 97.5 %
+    assert found.mean - found.low == pytest.approx(found.high - found.mean)
+
+
+def test_a_single_seed_has_no_spread():
+    assert estimate([0.7]) == (0.7, None, None, None, 1)
+
+
+def test_seeds_that_agree_have_an_interval_of_a_point():
+    assert estimate([0.5, 0.5])[1:4] == (0.0, 0.5, 0.5)
+
+
+def test_no_values_are_refused():
+    with pytest.raises(ValueError, match="one or more"):
+        estimate([])
+
+
+def test_paired_by_task_averages_the_common_seeds_of_each_task():
+    ours = {0: [0.6, 0.7, 0.8, 0.9, 1.0], 1: [0.8, 0.9, 1.0, 1.1, 1.2], 7: [0.0] * 5}
+    other = {0: [0.6, 0.6, 0.6, 0.6, 0.6], 1: [0.6, 0.6, 0.6, 0.6, 0.6]}
+    found = paired_by_task(ours, other)
+    assert found.seeds == (0, 1)
+    assert found.difference.mean == pytest.approx(0.3)  # 0.1, 0.2, ..., 0.5
+    assert found.difference.std == pytest.approx((0.1 / 4) ** 0.5)
+    assert found.difference.n == 5
+    assert found.wilcoxon_p == pytest.approx(2 / 2**5)  # all five of one sign
+
+
+@pytest.mark.parametrize(("other"), [{1: [0.5, 0.5]}, {0: [0.5]}])
+def test_methods_without_a_common_seed_or_task_are_not_compared(other):
+    assert paired_by_task({0: [0.5, 0.5]}, other) is None
+
+
+def test_methods_that_agree_differ_by_nothing():
+    found = paired_by_task({0: [0.5, 0.6]}, {0: [0.5, 0.6]})
+    assert (found.difference.mean, found.wilcoxon_p) == (0.0, 1.0)
+
+
+def test_rank_correlation_leaves_out_the_diagonal_and_what_is_not_known():
+    nan = float("nan")
+    ours = np.array([[9, 1, 2], [3, 9, 4], [5, nan, 9]])
+    published = np.array([[0, 50, 40], [30, 0, 20], [10, 99, 0]])
+    assert rank_correlation(ours, published)[::2] == (pytest.approx(-1.0), 5)
+
+
+def settings(*flags):
+    base = ("--data_config", str(DIGITS), "--hp_config", str(CONV), "--epochs", "1", "--continual")
+    return read_command([*base, *flags]).settings
+
+
+@pytest.fixture
+def folders(tmp_path):
+    for seed, (alone, zoo) in enumerate([(0.7, 0.8), (0.9, 0.9)]):
+        alone_settings = settings("--tasks_per_round", "1", "--seed", str(seed))
+        make_run(tmp_path / f"alone{seed}", alone_settings, continual(*[alone] * 5))
+        make_run(tmp_path / f"zoo{seed}", settings("--seed", str(seed)), continual(*[zoo] * 5))
+    (tmp_path / "broken").mkdir()
+    (tmp_path / "broken/config.yaml").write_text((tmp_path / "zoo0/config.yaml").read_text())
+    return tmp_path
+
+
+def run_folders(folders):
+    return [str(path) for path in sorted(folders.iterdir()) if path.is_dir()]
+
+
+def test_report_of_run_folders(folders, capsys):
+    assert report.main([*run_folders(folders), "--out", str(folders / "out")]) == 0
+    text = capsys.readouterr().out
+    assert "80.00 ± 14.14 (2)" in text  # Isolated
+    assert "85.00 ± 7.07 (2)" in text
+    assert "+5.00" in text
+    assert "commit abc123; device a test" in text
+    assert "4 runs, 4 min in all" in text
+    assert "left out" in text
+    assert "broken is not complete" in text
+    assert {path.name for path in (folders / "out").iterdir()} == {
+        "report.md",
+        "report.csv",
+        "evolution_continual_b5_e1_split_digits_conv.png",
+        "rounds_split_digits_conv.png",
+    }
+
+
+def test_csv_has_fractions_in_full(folders):
+    report.main([*run_folders(folders), "--out", str(folders / "out")])
+    with open(folders / "out/report.csv", encoding="utf-8") as file:
+        rows = list(csv.DictReader(file))
+    assert [row["method"] for row in rows] == ["continual-b1-e1", "continual-b5-e1"]
+    assert float(rows[1]["mean"]) == pytest.approx(0.85)
+    assert float(rows[1]["std"]) == pytest.approx(0.1 / 2**0.5)
+    assert (rows[1]["n"], rows[1]["published"], rows[1]["mean_elapsed_sec"]) == ("2", "", "60.0")
+
+
+def test_without_out_nothing_is_written(folders, capsys):
+    before = set(folders.rglob("*"))
+    assert report.main(run_folders(folders)) == 0
+    assert set(folders.rglob("*")) == before
+
+
+def write_suite(path, **values):
+    column = {"benchmark": str(DIGITS), "recipe": str(CONV)}
+    base = {
+        "title": "Title",
+        "flags": "--epochs 1 --continual",
+        "seeds": [0],
+        "rows": {"Isolated": "--tasks_per_round 1", "Zoo": "--tasks_per_round 3"},
+        "columns": {"Digits": column, "More digits": column},
+    }
+    path.write_text(yaml.safe_dump(base | values))
+    return path
+
+
+def make_suite_runs(path, folder, accuracy):
+    """A run of each cell and seed that ``accuracy`` has a row for."""
+    for cell in read_cells(read_suite(path), path, folder):
+        for seed, matrix in accuracy.get((cell.row, cell.column), {}).items():
+            make_run(cell.run_dir(seed), cell.settings_of(seed), matrix)
+
+
+def test_report_of_a_suite_beside_the_published(tmp_path, capsys):
+    published = [{"row": "Isolated", "percent": {"Digits": 79.0}, "source": "a page"}]
+    path = write_suite(tmp_path / "suite.yaml", published=published, metrics=["average_accuracy", "forgetting"])
+    runs = {seed: continual(*[0.7 + 0.1 * seed] * 5) for seed in range(3)}  # mean 80
+    falling = continual(0.9, 0.9, 0.9, 0.9, 0.9)
+    falling[-1][0] = 0.4
+    make_suite_runs(path, tmp_path / "runs", {("Isolated", "Digits"): runs, ("Zoo", "Digits"): {0: falling}})
+    assert report.main(["--suite", str(path), "--suite_dir", str(tmp_path / "runs")]) == 0
+    lines = capsys.readouterr().out.splitlines()
+    isolated = next(line.split() for line in lines if line.startswith("Digits") and "average" in line)
+    assert isolated[4:] == ["80.00", "±", "10.00", "55.16", "to", "104.84", "3", "79.00", "[1]", "+1.00", "60", "s"]
+    assert "[1] a page" in lines
+    assert any("forgetting" in line and "10.00" in line for line in lines)  # (0.9 - 0.4) / 5
+    assert any(line.startswith("More digits") and "not run" in line for line in lines)
+    assert any(line.split()[:3] == ["Digits", "Zoo", "Isolated"] and "+10.00" in line for line in lines)
+    page = (tmp_path / "runs/report/report.md").read_text()
+    assert "![rounds_digits](rounds_digits.png)" in page
+    assert (tmp_path / "runs/report/rounds_digits.png").exists()
+
+
+def test_report_of_a_suite_that_was_not_run(tmp_path, capsys):
+    path = write_suite(tmp_path / "suite.yaml")
+    assert report.main(["--suite", str(path), "--suite_dir", str(tmp_path / "runs")]) == 0
+    text = capsys.readouterr().out
+    assert text.count("not run") == 8
+    assert "No run is complete" in text
+
+
+def test_a_run_with_other_settings_is_left_out(tmp_path, capsys):
+    path = write_suite(tmp_path / "suite.yaml")
+    make_suite_runs(path, tmp_path / "runs", {("Isolated", "Digits"): {0: continual(*[0.7] * 5)}})
+    write_suite(path, flags="--epochs 2 --continual")
+    assert report.main(["--suite", str(path), "--suite_dir", str(tmp_path / "runs")]) == 0
+    text = capsys.readouterr().out
+    assert "left out" in text
+    assert "others for epochs" in text
+    assert "70.00" not in text
+
+
+def test_a_sweep_has_its_figure(tmp_path):
+    path = write_suite(tmp_path / "suite.yaml", sweep="tasks_per_round")
+    runs = {0: continual(*[0.7] * 5)}
+    make_suite_runs(path, tmp_path / "runs", {(row, "Digits"): runs for row in ("Isolated", "Zoo")})
+    assert report.main(["--suite", str(path), "--suite_dir", str(tmp_path / "runs")]) == 0
+    assert (tmp_path / "runs/report/sweep.png").exists()
+
+
+def competition_suite(tmp_path, matrix):
+    column = {"benchmark": str(DIGITS), "recipe": str(CONV)}
+    (tmp_path / "published.csv").write_text(matrix)
+    return write_suite(
+        tmp_path / "suite.yaml",
+        flags="--epochs 1",
+        rows={"Isolated": "--continual --tasks_per_round 1", "Multi-Head": "--num_rounds 1 --tasks_per_round all"},
+        columns={
+            "alone": column | {"task_ids": [0, 1, 2], "rows": ["Isolated"]},
+            "together": column | {"pairs_of": [0, 1, 2], "rows": ["Multi-Head"]},
+        },
+        competition={
+            "alone": "alone",
+            "together": "together",
+            "file": str(tmp_path / "published.csv"),
+            "source": "a page",
+            "names": {"A": "0 and 1", "B": "2 and 3", "C": "4 and 5"},
+        },
+    )
+
+
+def test_competition_matches_by_name(tmp_path, capsys):
+    path = competition_suite(tmp_path, "# a source\nrow,C,B,A\nC,0,6,5\nB,4,0,3\nA,2,1,0\n")
+    runs = {
+        ("Isolated", "alone"): {0: continual(0.5, 0.6, 0.7)},
+        ("Multi-Head", "together 0+1"): {0: [[0.51, 0.63]]},
+        ("Multi-Head", "together 0+2"): {0: [[0.52, 0.75]]},
+        ("Multi-Head", "together 1+2"): {0: [[0.64, 0.76]]},
+    }
+    make_suite_runs(path, tmp_path / "runs", runs)
+    assert report.main(["--suite", str(path), "--suite_dir", str(tmp_path / "runs")]) == 0
+    text = capsys.readouterr().out
+    assert "correlation with the published matrix: +1.000 over 6 entries" in text
+    assert "mean gain by a second task +3.50 points (published +3.50)" in text
+    names, rows = read_labelled_csv(tmp_path / "runs/report/competition.csv")
+    assert names == ["0 and 1", "2 and 3", "4 and 5"]
+    np.testing.assert_allclose(list(rows.values()), [[0, 0.01, 0.02], [0.03, 0, 0.04], [0.05, 0.06, 0]])
+    assert (tmp_path / "runs/report/competition.png").exists()
+
+
+def test_competition_with_a_name_that_is_not_mapped(tmp_path, capsys):
+    path = competition_suite(tmp_path, "row,C,D\nC,0,6\nD,4,0\n")
+    runs = {("Isolated", "alone"): {0: continual(0.5, 0.6, 0.7)}, ("Multi-Head", "together 0+1"): {0: [[0.51, 0.63]]}}
+    make_suite_runs(path, tmp_path / "runs", runs)
+    assert report.main(["--suite", str(path), "--suite_dir", str(tmp_path / "runs")]) == 2
+    assert "expected each name in" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("content", ["", "row,A\nB,x\n", "row,A\nB,1,2\n"])
+def test_a_damaged_csv(tmp_path, content):
+    (tmp_path / "x.csv").write_text(content)
+    with pytest.raises(ConfigError, match=r"x\.csv: expected"):
+        read_labelled_csv(tmp_path / "x.csv")
+
+
+@pytest.mark.parametrize(
+    ("argv", "message"),
+    [
+        ([], "expected run folders or --suite"),
+        (["x", "--suite", "y"], "got both"),
+        (["nowhere"], "nowhere/config.yaml"),
+        (["--suite", "nowhere.yaml"], "nowhere.yaml"),
+        (["x", "--colour"], "--colour"),
+    ],
+)
+def test_mistakes_are_a_line_and_status_2(argv, message, capsys):
+    assert report.main(argv) == 2
+    err = capsys.readouterr().err
+    assert message in err
+    assert err.count("\n") == 1

@@ -1,0 +1,119 @@
+"""Complete runs read back from their folders, gathered by method and benchmark."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from utils.checkpoint import RunFolderError
+from utils.config import ConfigError, Settings, read_settings
+from utils.logger import read_env, read_summary
+from utils.suite_file import Cell
+
+
+@dataclass(frozen=True)
+class RunRecord:
+    """A complete run.
+
+    Attributes:
+        accuracy: R, float ``[rounds, T]``, NaN where a task has not arrived.
+        summary: what ``summary.json`` says.
+        env: what ``env.json`` says.
+    """
+
+    accuracy: np.ndarray
+    summary: dict[str, Any]
+    env: dict[str, Any]
+
+
+@dataclass(frozen=True)
+class Result:
+    """A method on a benchmark, with its complete runs by seed.
+
+    Attributes:
+        column: the benchmark; of a column of pairs, with the two task ids.
+        group: the column's key in the suite file.
+        settings: of its runs, the seed apart.
+    """
+
+    row: str
+    column: str
+    group: str
+    settings: Settings
+    runs: dict[int, RunRecord] = field(default_factory=dict)
+
+    def values(self, metric: str) -> list[float]:
+        """A metric of each run that has it, a fraction."""
+        values = [run.summary[metric] for run in self.runs.values()]
+        return [value for value in values if value is not None]
+
+    def final_accuracy(self) -> dict[int, list[float]]:
+        """Each run's accuracy by task at its end, by seed."""
+        return {seed: run.summary["final_accuracy"] for seed, run in self.runs.items()}
+
+    @property
+    def is_isolated(self) -> bool:
+        """Whether each task has a learner of its own."""
+        return self.settings.continual and self.settings.tasks_per_round == 1
+
+
+def read_run(run_dir: Path) -> RunRecord:
+    """A complete run. Raises RunFolderError: it is not complete, or damaged."""
+    summary = read_summary(run_dir)
+    path = run_dir / "accuracy.csv"
+    try:
+        accuracy = np.genfromtxt(path, delimiter=",", skip_header=1, ndmin=2)[:, 1:]
+    except (OSError, ValueError, IndexError) as error:
+        raise RunFolderError(f"{path}: expected the accuracies of a run ({error})") from error
+    return RunRecord(accuracy, summary, read_env(run_dir))
+
+
+def of_suite(cells: Sequence[Cell]) -> tuple[list[Result], list[str]]:
+    """A result for each cell of a suite, and a remark on each folder that was left out."""
+    results, remarks = [], []
+    for cell in cells:
+        result = Result(cell.row, cell.column, cell.group, cell.settings)
+        for run_dir in sorted(cell.folder.glob("s*[0-9]"), key=lambda path: int(path.name[1:])):
+            seed = int(run_dir.name[1:])
+            differing = cell.differing(seed)
+            if differing:
+                remarks.append(f"left out: {differing}")
+            elif not (run_dir / "summary.json").exists():
+                remarks.append(f"left out: {run_dir} is not complete")
+            else:
+                result.runs[seed] = read_run(run_dir)
+        results.append(result)
+    return results, remarks
+
+
+def of_folders(run_dirs: Sequence[Path]) -> tuple[list[Result], list[str]]:
+    """Results of run folders given one by one: those whose settings differ by the seed alone are one method.
+
+    Raises:
+        ConfigError: a folder holds no run.
+    """
+    results: list[Result] = []
+    remarks = []
+    for run_dir in run_dirs:
+        settings = read_settings(run_dir / "config.yaml")
+        if not (run_dir / "summary.json").exists():
+            remarks.append(f"left out: {run_dir} is not complete")
+            continue
+        alike = [r for r in results if r.settings.computed | {"seed": None} == settings.computed | {"seed": None}]
+        result = alike[0] if alike else _new_result(settings, results)
+        if not alike:
+            results.append(result)
+        if settings.seed in result.runs:
+            raise ConfigError(f"{run_dir}: expected runs that differ, got one with the settings and seed of another")
+        result.runs[settings.seed] = read_run(run_dir)
+    return results, remarks
+
+
+def _new_result(settings: Settings, others: Sequence[Result]) -> Result:
+    """Named by the settings in short; numbered where only the contents of the files differ."""
+    column = f"{settings.benchmark_name}-{settings.recipe_name}"
+    row = settings.run_name.removeprefix(f"{column}-").removesuffix(f"-s{settings.seed}")
+    num_alike = sum(other.column == column and other.row.partition(" ")[0] == row for other in others)
+    return Result(f"{row} ({num_alike + 1})" if num_alike else row, column, column, settings)
