@@ -5,11 +5,11 @@ import pytest
 import yaml
 
 from tests.make_runs import CONV, DIGITS, continual, make_run
-from utils import report
-from utils.competition import read_labelled_csv
 from utils.config import ConfigError, read_command
-from utils.statistics import estimate, paired_by_task, rank_correlation
-from utils.suite_file import read_cells, read_suite
+from utils.report import __main__ as report
+from utils.report.competition import read_labelled_csv
+from utils.report.statistics import estimate, paired_by_task, rank_correlation
+from utils.suite.file import read_cells, read_suite
 
 
 def test_mean_std_and_interval_worked_by_hand():

@@ -13,11 +13,12 @@ import pytest
 import yaml
 
 from tests.make_runs import CONV, DIGITS, ROOT, continual, make_run
-from utils import suite, suite_run
 from utils.config import ConfigError, read_benchmark, read_command
-from utils.suite_file import read_cells, read_suite, slug, write_benchmarks
-from utils.suite_progress import duration, seconds_left
-from utils.suite_run import Died, Job, carry_out, is_locked
+from utils.suite import __main__ as suite
+from utils.suite import run as suite_run
+from utils.suite.file import read_cells, read_suite, slug, write_benchmarks
+from utils.suite.progress import duration, seconds_left
+from utils.suite.run import Died, Job, carry_out, is_locked
 
 COLUMN = {"benchmark": str(DIGITS), "recipe": str(CONV)}
 ROWS = {"Isolated": "--continual --tasks_per_round 1", "Model Zoo, b = 2": "--continual --tasks_per_round 2"}
@@ -441,7 +442,7 @@ def test_by_ray_interrupted_it_saves_the_states(long_suite):
 
 
 def test_ray_that_is_missing_is_a_line(monkeypatch):
-    from utils import suite_ray
+    from utils.suite import on_ray as suite_ray
 
     monkeypatch.setitem(sys.modules, "ray", None)
     with pytest.raises(ConfigError, match=r"requirements-ray\.txt"):

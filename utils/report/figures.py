@@ -4,11 +4,11 @@ from collections.abc import Sequence
 
 import numpy as np
 
-from utils.competition import Matrices, read_labelled_csv
 from utils.plot import Curve, accuracy_figure, competition_figure, rounds_figure, sweep_figure
-from utils.records import Result
-from utils.statistics import Correlation
-from utils.suite_file import Curves, Suite, slug
+from utils.report.competition import Matrices, read_labelled_csv
+from utils.report.records import Result
+from utils.report.statistics import Correlation
+from utils.suite.file import Curves, Suite, slug
 
 SWEEP_NAMES = {
     "replay_frac": "fraction of a past task's examples that may be used again",

@@ -21,9 +21,9 @@ from types import FrameType
 from typing import NoReturn, Protocol
 
 from utils.config import ConfigError
-from utils.suite_file import Cell, read_cells, read_suite, suite_folder, write_benchmarks
-from utils.suite_progress import Board, times_so_far
-from utils.suite_run import Died, Job, Outcome, carry_out, is_complete
+from utils.suite.file import Cell, read_cells, read_suite, suite_folder, write_benchmarks
+from utils.suite.progress import Board, times_so_far
+from utils.suite.run import Died, Job, Outcome, carry_out, is_complete
 
 
 class Pool(Protocol):
@@ -285,7 +285,7 @@ def run_suite(flags: argparse.Namespace, argv: Sequence[str]) -> int:
 
 
 def _ray_pool(flags: argparse.Namespace, threads: int) -> Pool:
-    from utils.suite_ray import RayPool  # here, since nothing else needs Ray
+    from utils.suite.on_ray import RayPool  # here, since nothing else needs Ray
 
     return RayPool(
         flags.ray, num_slots=flags.jobs or num_cores(), threads=threads, device=flags.device, per_gpu=flags.per_gpu or 1

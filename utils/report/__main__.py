@@ -17,14 +17,14 @@ from typing import NamedTuple, NoReturn
 import numpy as np
 
 from utils.checkpoint import RunFolderError, write_whole
-from utils.competition import Matrices, matrices
 from utils.config import ConfigError
 from utils.logger import METRIC_NAMES
-from utils.records import Result, of_folders, of_suite
-from utils.statistics import Comparison, Correlation, Estimate, estimate, paired_by_task, rank_correlation
-from utils.suite_file import Suite, read_cells, read_suite, suite_folder
-from utils.suite_progress import duration
-from utils.table import Table
+from utils.report.competition import Matrices, matrices
+from utils.report.records import Result, of_folders, of_suite
+from utils.report.statistics import Comparison, Correlation, Estimate, estimate, paired_by_task, rank_correlation
+from utils.report.table import Table
+from utils.suite.file import Suite, read_cells, read_suite, suite_folder
+from utils.suite.progress import duration
 
 NOT_RUN = "not run"
 
@@ -231,7 +231,7 @@ def make_report(
     results: Sequence[Result], remarks: Sequence[str], suite: Suite | None, *, draw: bool
 ) -> tuple[str, dict[str, bytes]]:
     """The report as text, and the files of the full one by name, with figures if wanted. Raises ConfigError."""
-    from utils.report_figures import make_figures  # here, since matplotlib takes half a second to import
+    from utils.report.figures import make_figures  # here, since matplotlib takes half a second to import
 
     shown = [result for result in results if result.column == result.group]
     lines, pairings = make_lines(shown, suite), make_pairings(shown)

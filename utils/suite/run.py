@@ -12,7 +12,7 @@ from typing import Literal
 
 import filelock
 
-PROGRAM = Path(__file__).resolve().parent.parent / "modelzoo.py"
+PROGRAM = Path(__file__).resolve().parents[2] / "modelzoo.py"
 POLL_SEC = 0.2
 TAIL_LINES = 15
 STOPPED = 3  # modelzoo.py's exit status after a signal, its state saved

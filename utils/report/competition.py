@@ -8,8 +8,8 @@ from typing import NamedTuple
 import numpy as np
 
 from utils.config import ConfigError
-from utils.records import Result
-from utils.suite_file import Competition
+from utils.report.records import Result
+from utils.suite.file import Competition
 
 
 class Matrices(NamedTuple):

@@ -11,9 +11,9 @@ from pathlib import Path
 from typing import Any
 
 from utils.config import ConfigError
-from utils.suite_run import Died, Job, Outcome, carry_out
+from utils.suite.run import Died, Job, Outcome, carry_out
 
-ROOT = Path(__file__).resolve().parent.parent
+ROOT = Path(__file__).resolve().parents[2]
 NUM_RETRIES = 3
 
 

@@ -10,7 +10,7 @@ import numpy as np
 from utils.checkpoint import RunFolderError
 from utils.config import ConfigError, Settings, read_settings
 from utils.logger import read_env, read_summary
-from utils.suite_file import Cell
+from utils.suite.file import Cell
 
 
 @dataclass(frozen=True)

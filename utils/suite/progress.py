@@ -8,7 +8,7 @@ from pathlib import Path
 
 from tqdm import tqdm
 
-from utils.suite_run import Job, Outcome, is_complete
+from utils.suite.run import Job, Outcome, is_complete
 
 
 def rounds_done(run_dir: Path) -> int:
