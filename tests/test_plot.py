@@ -58,7 +58,7 @@ def test_competition_with_a_pair_that_was_not_run():
     ("heights", "places"),
     [
         ([0.5, 0.1], [0.5, 0.1]),  # apart already
-        ([0.5, 0.5], [0.45, 0.55]),  # each moved as much
+        ([0.5, 0.5], [0.45, 0.55]),
         ([1.0, 1.0, 0.0], [0.9, 1.0, 0.0]),  # pushed down from the upper edge
         ([-0.2, 0.0], [0.0, 0.1]),
         ([0.3], [0.3]),

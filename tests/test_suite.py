@@ -354,13 +354,23 @@ def test_a_suite_end_to_end(tmp_path):
     assert begun(folder / "digits/s0.log") == 1
 
 
+def write_long_suite(folder: Path) -> Path:
+    return write_suite(folder / "try.yaml", flags="--epochs 6 --samples 100", columns={"Digits": COLUMN})
+
+
 @pytest.fixture
 def long_suite(tmp_path):
-    """Two runs of some ten seconds, and a suite of the same that is not disturbed."""
-    path = write_suite(tmp_path / "try.yaml", flags="--epochs 6 --samples 100", columns={"Digits": COLUMN})
-    status, _, err = finish(path, "--suite_dir", "undisturbed")
+    """Two runs of some seconds."""
+    return write_long_suite(tmp_path)
+
+
+@pytest.fixture(scope="module")
+def undisturbed(tmp_path_factory):
+    """Their records where nothing is killed."""
+    path = write_long_suite(tmp_path_factory.mktemp("undisturbed"))
+    status, _, err = finish(path)
     assert (status, err) == (0, "")
-    return path
+    return records(path.parent / "runs/try")
 
 
 def children_of(pid: int) -> list[int]:
@@ -369,7 +379,7 @@ def children_of(pid: int) -> list[int]:
 
 
 @pytest.mark.slow
-def test_killed_and_started_again_every_run_is_done_once_with_the_same_numbers(long_suite):
+def test_killed_and_started_again_every_run_is_done_once_with_the_same_numbers(long_suite, undisturbed):
     """First a worker is killed, then the suite; its runs go on, and the suite that comes after waits for them."""
     folder = long_suite.parent / "runs/try"
     process = start(long_suite, "--checkpoint_every_sec", "0.5")
@@ -382,13 +392,13 @@ def test_killed_and_started_again_every_run_is_done_once_with_the_same_numbers(l
     status, out, err = finish(long_suite)
     assert (status, err) == (0, "")
     assert "2 runs: 0 were complete before, 2 done, 0 failed" in out
-    assert records(folder) == records(long_suite.parent / "undisturbed")
+    assert records(folder) == undisturbed
     assert begun(folder / "isolated/digits/s0.log") == 2  # the second time it went on
     assert begun(folder / "model_zoo_b_2/digits/s0.log") == 1  # waited for
 
 
 @pytest.mark.slow
-def test_interrupted_it_saves_the_states_and_prints_the_command_to_go_on(long_suite):
+def test_interrupted_it_saves_the_states_and_prints_the_command_to_go_on(long_suite, undisturbed):
     process = start(long_suite)
     wait_for(long_suite.parent / "runs/try/isolated/digits/s0/rounds.jsonl")
     process.send_signal(signal.SIGINT)
@@ -398,7 +408,7 @@ def test_interrupted_it_saves_the_states_and_prints_the_command_to_go_on(long_su
     assert f"to go on: python -m utils.suite {long_suite} --jobs 1 --device cpu" in out
     assert (long_suite.parent / "runs/try/isolated/digits/s0/checkpoint").exists()
     assert finish(long_suite)[0] == 0
-    assert records(long_suite.parent / "runs/try") == records(long_suite.parent / "undisturbed")
+    assert records(long_suite.parent / "runs/try") == undisturbed
 
 
 def process_of(run_dir: Path) -> int:
@@ -412,7 +422,7 @@ def parent_of(pid: int) -> int:
 
 
 @pytest.mark.slow
-def test_by_ray_what_is_killed_is_done_again(long_suite):
+def test_by_ray_what_is_killed_is_done_again(long_suite, undisturbed):
     """Of one run the process is killed, of the other Ray's worker."""
     pytest.importorskip("ray", reason="Ray is an extra: pip install -r requirements-ray.txt")
     folder = long_suite.parent / "by_ray"
@@ -426,7 +436,7 @@ def test_by_ray_what_is_killed_is_done_again(long_suite):
     assert process.returncode == 0, out
     assert "2 runs: 0 were complete before, 2 done, 0 failed" in out
     assert begun(first.with_name("s0.log")) == 2
-    assert records(folder) == records(long_suite.parent / "undisturbed")
+    assert records(folder) == undisturbed
 
 
 @pytest.mark.slow

@@ -45,7 +45,7 @@ def accuracy_figure(
     figure = Figure(figsize=(9, max(4.5, 0.27 * len(seen))), layout="constrained")
     axes = figure.add_subplot(xlabel="round", ylabel="test accuracy", title=title)
     rounds = np.arange(len(accuracy))
-    colours = colormaps["viridis"](np.linspace(0, 0.92, max(len(seen), 2)))
+    colours = colormaps["viridis"](np.linspace(0, 0.87, max(len(seen), 2)))
     arrival = {task: int(np.flatnonzero(~np.isnan(accuracy[:, task]))[0]) for task in seen}
     for place, task in enumerate(seen):
         axes.plot(
@@ -103,16 +103,16 @@ def rounds_figure(
     for curve in published:
         axes.plot(curve.x, curve.y, color=GREY, linewidth=1.0, linestyle="--")
     for place, level in enumerate(levels):
-        axes.axhline(level.y[0], color=OKABE_ITO[len(curves) + place], linewidth=1.4, linestyle=":")
+        axes.axhline(level.y[0], color=_colour(len(curves) + place), linewidth=1.4, linestyle=":")
     for place, curve in enumerate(curves):
-        axes.plot(curve.x, curve.y, color=OKABE_ITO[place], linewidth=2.0, marker="o", markersize=4, zorder=3)
+        axes.plot(curve.x, curve.y, color=_colour(place), linewidth=2.0, marker="o", markersize=4, zorder=3)
         if curve.std is not None:
             low, high = curve.y - curve.std, curve.y + curve.std
-            axes.fill_between(curve.x, low, high, color=OKABE_ITO[place], alpha=0.18, linewidth=0)
+            axes.fill_between(curve.x, low, high, color=_colour(place), alpha=0.18, linewidth=0)
     axes.set_xlim(1 - 0.02 * last, 1.02 * last)
     _dress(axes)
     named = [*curves, *levels, *published]
-    colours = [*OKABE_ITO[: len(curves) + len(levels)], *[GREY] * len(published)]
+    colours = [*map(_colour, range(len(curves) + len(levels))), *[GREY] * len(published)]
     _name_lines(axes, last, np.array([line.y[-1] for line in named]), [line.label for line in named], colours)
     notes = []
     if any(curve.std is not None for curve in curves):
@@ -137,9 +137,16 @@ def sweep_figure(curves: Sequence[Curve], *, xlabel: str, ticks: Sequence[str], 
     """
     figure = Figure(figsize=(7, 4.5), layout="constrained")
     axes = figure.add_subplot(xlabel=xlabel, ylabel="average test accuracy", title=title)
-    for colour, curve in zip(OKABE_ITO, curves, strict=False):
+    for place, curve in enumerate(curves):
         axes.errorbar(
-            curve.x, curve.y, yerr=curve.std, color=colour, linewidth=2, marker="o", capsize=4, label=curve.label
+            curve.x,
+            curve.y,
+            yerr=curve.std,
+            color=_colour(place),
+            linewidth=2,
+            marker="o",
+            capsize=4,
+            label=curve.label,
         )
     axes.set_xticks(range(len(ticks)), ticks)
     axes.set_xlim(-0.3, len(ticks) - 0.7)
@@ -200,6 +207,10 @@ def _matrix(axes: Axes, points: np.ndarray, names: Sequence[str], limit: float, 
     return image
 
 
+def _colour(place: int) -> str:
+    return OKABE_ITO[place % len(OKABE_ITO)]
+
+
 def _dress(axes: Axes, *, integer: bool = True) -> None:
     """What all accuracy axes have in common."""
     axes.yaxis.set_major_formatter(PercentFormatter(1.0))
@@ -254,10 +265,14 @@ def _name_lines(
 
 
 def spread_out(heights: np.ndarray, *, gap: float) -> np.ndarray:
-    """Places in the order of the heights, near them, ``gap`` apart or more and within 0 and 1 (closer, if too many)."""
+    """Places in the order of the heights, ``gap`` apart or more and within 0 and 1 (closer, if there are too many).
+
+    Of all such places they are nearest to the heights, by the sum of squares, the limits apart.
+    """
     gap = min(gap, 1 / max(len(heights) - 1, 1))
     order = np.argsort(heights, kind="stable")
-    steps = gap * np.arange(len(order))
+    room = gap * np.arange(len(order))  # what those below need
+    nearest = isotonic_regression(heights[order] - room).x
     places = np.empty(len(order))
-    places[order] = np.clip(isotonic_regression(heights[order] - steps).x, 0, 1 - steps[-1]) + steps
+    places[order] = np.clip(nearest, 0, 1 - room[-1]) + room
     return places

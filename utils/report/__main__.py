@@ -298,10 +298,10 @@ def main(argv: Sequence[str] | None = None) -> int:
         else:
             results, remarks = of_folders(flags.run_dirs)
         text, files = make_report(results, remarks, suite, draw=bool(out))
-        print(text)
         if out:
             write_files(out, files)
-            print(f"\nwritten to {out}: {', '.join(files)}")
+            text += f"\n\nwritten to {out}: {', '.join(files)}"
+        print(text)
     except (ConfigError, RunFolderError) as mistake:
         print(f"utils.report: {mistake}", file=sys.stderr)
         return 2

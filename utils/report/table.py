@@ -15,7 +15,7 @@ class Table:
     def text(self) -> str:
         """Aligned columns: words to the left, the rest to the right."""
         widths = [max(len(cell) for cell in column) for column in zip(self.header, *self.rows, strict=True)]
-        left = [all(row[place][:1].isalpha() for row in self.rows) for place in range(len(self.header))]
+        left = [all(row[place].strip()[:1].isalpha() for row in self.rows) for place in range(len(self.header))]
 
         def line(cells: tuple[str, ...]) -> str:
             aligned = [

@@ -258,8 +258,8 @@ def run_suite(flags: argparse.Namespace, argv: Sequence[str]) -> int:
         return 0
     write_benchmarks(cells)
     todo = [job for job in jobs if not is_complete(job.run_dir)]
-    stop = StopSignal()
     pool = _ray_pool(flags, threads) if flags.ray and todo else LocalPool(slots)
+    stop = StopSignal()  # after Ray, which takes SIGTERM for itself
     board = Board(todo, num_slots=pool.num_slots, took=times_so_far(jobs))
     try:
         outcomes = run_all(todo, pool, board, stop)
