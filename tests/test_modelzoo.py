@@ -477,6 +477,13 @@ def test_the_draw_of_a_round_does_not_depend_on_the_network():
     assert [record["tasks"] for record in conv] == [record["tasks"] for record in wrn]
 
 
+def test_draws_come_from_the_seed():
+    tasks = make_tasks(per_class=1)
+    chosen = settings(continual=False, naive=True, tasks_per_round=1, num_rounds=6)
+    draws = [[r["tasks"] for r in records(tasks, chosen.model_copy(update={"seed": seed}))] for seed in (0, 0, 1)]
+    assert draws[0] == draws[1] != draws[2]
+
+
 # ---- the recipe reaches the training
 
 
