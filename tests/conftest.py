@@ -1,7 +1,13 @@
 import signal
 
+import hypothesis
 import pytest
 import torch
+
+# The same examples each time: a change that breaks nothing is not to fail by chance. `--hypothesis-profile default`
+# searches on.
+hypothesis.settings.register_profile("repeatable", derandomize=True)
+hypothesis.settings.load_profile("repeatable")
 
 
 @pytest.fixture(autouse=True)

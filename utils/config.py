@@ -386,7 +386,7 @@ def settings_to_yaml(settings: Settings) -> str:
     """What ``config.yaml`` holds; ``read_settings`` gives the same settings back."""
     values = settings.model_dump(mode="json", exclude_none=False)
     head = "# The resolved settings of this run. To run them again: python modelzoo.py --config config.yaml\n"
-    return head + yaml.safe_dump(values, sort_keys=False, default_flow_style=None, width=120, allow_unicode=True)
+    return head + yaml.safe_dump(values, sort_keys=False, default_flow_style=None, width=120)
 
 
 def read_yaml(path: Path) -> dict[str, Any]:
