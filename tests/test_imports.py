@@ -37,3 +37,9 @@ def test_the_program_joins_all_three():
 def test_settings_are_read_without_torch():
     code = "import sys, utils.config; sys.exit('torch' in sys.modules)"
     assert subprocess.run([sys.executable, "-c", code], cwd=ROOT).returncode == 0
+
+
+def test_training_does_not_load_torchs_compiler():
+    train = "list(tests.training(tests.network()).steps())"
+    code = f"import sys, tests.test_run_net as tests; {train}; sys.exit('torch._dynamo' in sys.modules)"
+    assert subprocess.run([sys.executable, "-c", code], cwd=ROOT).returncode == 0

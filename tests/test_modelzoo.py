@@ -514,14 +514,9 @@ def test_a_learner_is_trained_by_the_recipe():
     learner = new_learner(0, [0], tasks, chosen)
     examples = learner_examples(0, [0], tasks, {0: RunningAverage.of(tasks[0])}, chosen)
     training = new_training(0, learner, examples, chosen, compiled=False)
-    group = training.optimizer.param_groups[0]
-    assert {key: group[key] for key in ("lr", "momentum", "nesterov", "weight_decay")} == {
-        "lr": 0.03,
-        "momentum": 0.8,
-        "nesterov": False,
-        "weight_decay": 0.002,
-    }
-    assert len(group["params"]) == len(list(learner.parameters()))
+    optimizer = training.optimizer
+    assert (training.rate, optimizer.momentum, optimizer.nesterov, optimizer.l2_reg) == (0.03, 0.8, False, 0.002)
+    assert len(optimizer.parameters) == len(list(learner.parameters()))
     assert len(training) == 3 * math.ceil(12 / 5)
     assert len(list(training.steps())) == len(training)
 

@@ -110,7 +110,7 @@ def test_the_schedule_reaches_zero_after_the_last_minibatch_and_not_before():
     learner = training(network())
     rates = []
     for _ in learner.steps():
-        rates.append(learner.optimizer.param_groups[0]["lr"])
+        rates.append(learner.rate)
     assert rates == pytest.approx([0.05 * (1 + math.cos(math.pi * step / 15)) / 2 for step in range(1, 16)], abs=1e-9)
     assert min(rates[:-1]) > 0
 
@@ -169,6 +169,23 @@ def test_bf16_on_the_cpu_is_near_fp32_and_leaves_weights_in_fp32():
     assert weights[1].dtype == torch.float32
     assert not torch.equal(*weights)
     assert torch.allclose(*weights, atol=0.05)
+
+
+def test_fp16_scales_its_loss_and_skips_a_step_that_overflows():
+    net = network()
+    learner = training(net, precision="fp16", lr=0.01)
+    before = weights_digest(net)
+    scales, moved = [], []
+    for _ in learner.steps():
+        scales.append(learner.scaler.get_scale())
+        moved.append(weights_digest(net) != before)
+        before = weights_digest(net)
+        if len(scales) == 3:
+            learner.scaler.update(2.0**40)  # gradients overflow
+    assert scales[0] == 2.0**16
+    assert scales[3] == 2.0**39
+    assert moved[:3] == [True] * 3
+    assert torch.isfinite(net.heads.weight).all()
 
 
 def test_auto_precision_on_the_cpu_is_fp32():

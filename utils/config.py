@@ -413,8 +413,12 @@ def validate(model: type[Model], values: dict[str, Any], path: Path | None = Non
         return model.model_validate(values)
     except ValidationError as error:
         first, *others = error.errors()
-        more = f" (and {len(others)} more)" if others else ""
+        keys = {mistake["loc"][:1] for mistake in others} - {first["loc"][:1]}  # one mistake in a key may bring others
+        more = f" (and mistakes in {len(keys)} more)" if keys else ""
         raise ConfigError(_explain(first, model, path) + more) from error
+
+
+PLAINER = {"tuple_type": "expected a list", "too_short": "expected one item or more"}  # than pydantic's words
 
 
 def _explain(mistake: Any, model: type[BaseModel], path: Path | None) -> str:
@@ -427,6 +431,8 @@ def _explain(mistake: Any, model: type[BaseModel], path: Path | None) -> str:
         text = f"expected one of the keys {', '.join(model.model_fields)}, got an unknown one"
     elif mistake["type"] == "missing":
         text = "expected this key, got none"
+    elif mistake["type"] in PLAINER:
+        text = f"{PLAINER[mistake['type']]}, got {got!r}"
     else:
         text = (
             f"{re.sub(r'^[A-Z][a-z]+ should', 'expected to', text).replace('expected to be', 'expected')}, got {got!r}"
