@@ -41,10 +41,12 @@ def main() -> None:
     with tempfile.TemporaryDirectory() as folder:
         rounds, memory = grow(Path(folder), arguments.data_dir, num_rounds=50, threads=arguments.threads)
         _, early_memory = grow(Path(folder), arguments.data_dir, num_rounds=10, threads=arguments.threads)
-    early, late = (
-        statistics.median(sum(rounds[index]["seconds"].values()) for index in part) for part in (EARLY, LATE)
-    )
-    print(f"median seconds of rounds 5 to 14: {early:.3f}, of rounds 40 to 49: {late:.3f}, ratio {late / early:.3f}")
+    print(f"median seconds of rounds {'5 to 14':>10} {'40 to 49':>10}")
+    phases = {phase: [record["seconds"].get(phase, 0.0) for record in rounds] for phase in rounds[-1]["seconds"]}
+    phases["whole"] = [sum(record["seconds"].values()) for record in rounds]
+    for phase, seconds in phases.items():
+        early, late = (statistics.median(seconds[index] for index in part) for part in (EARLY, LATE))
+        print(f"{phase:<24} {early:>10.3f} {late:>10.3f}   ratio {late / early:.3f}")
     print(f"peak memory of 10 rounds: {early_memory:.3f} GB, of 50: {memory:.3f} GB, ratio {memory / early_memory:.3f}")
 
 

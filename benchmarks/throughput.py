@@ -7,7 +7,6 @@ import argparse
 import json
 import os
 import platform
-import resource
 import statistics
 import subprocess
 import sys
@@ -36,7 +35,7 @@ def loop_rows(data_dir: Path, threads: int, repeats: int) -> list[Row]:
     set_threads(threads)
     rows = []
     device = choose_device("auto")
-    for model, count in (("conv", 60), ("wrn16_4", 8)):
+    for model, count in (("conv", 200), ("wrn16_4", 8)):
         rates = interleave(training_lanes(model, data_dir, device, count=count), repeats)
         bare = f"{model}: bare step"
         for name, values in rates.items():
@@ -137,17 +136,19 @@ def main() -> None:
     parser.add_argument(
         "--quick", action="store_true", help="within 10 minutes on two cores: one whole run of each kind"
     )
+    parser.add_argument("--only", choices=("loops", "processes", "runs"), help="a part of it (all)")
     arguments = parser.parse_args()
     about = environment()
     print("\n".join(f"{key:<10} {value}" for key, value in about.items()))
     rows = []
-    for threads in (1, 2):
-        rows += loop_rows(arguments.data_dir, threads, arguments.repeats)
-    rows += process_rows(arguments.data_dir, 1 if arguments.quick else arguments.repeats)
-    runs = 1 if arguments.quick else 3
-    for threads, tasks_per_round in ((1, 1), (2, 1)) if arguments.quick else ((1, 1), (2, 5)):
-        rows += run_rows(arguments.data_dir, threads, tasks_per_round, runs)
-    rows.append(row("this process: peak memory", 2, [resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1e6], "GB"))
+    if arguments.only in (None, "loops"):
+        for threads in (1, 2):
+            rows += loop_rows(arguments.data_dir, threads, arguments.repeats)
+    if arguments.only in (None, "processes"):
+        rows += process_rows(arguments.data_dir, 1 if arguments.quick else arguments.repeats)
+    if arguments.only in (None, "runs"):
+        for threads, tasks_per_round in ((1, 1), (2, 1)) if arguments.quick else ((1, 1), (2, 5)):
+            rows += run_rows(arguments.data_dir, threads, tasks_per_round, 1 if arguments.quick else 3)
     print(table(rows))
     if arguments.json:
         arguments.json.write_text(json.dumps({"environment": about, "rows": rows}, indent=1) + "\n")
