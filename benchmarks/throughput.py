@@ -35,7 +35,7 @@ def loop_rows(data_dir: Path, threads: int, repeats: int) -> list[Row]:
     set_threads(threads)
     rows = []
     device = choose_device("auto")
-    for model, count in (("conv", 200), ("wrn16_4", 8)):
+    for model, count in (("conv", 40), ("wrn16_4", 2)):
         rates = interleave(training_lanes(model, data_dir, device, count=count), repeats)
         bare = f"{model}: bare step"
         for name, values in rates.items():
@@ -132,20 +132,21 @@ def main() -> None:
     parser = argparse.ArgumentParser(prog="python -m benchmarks.throughput", description=__doc__)
     parser.add_argument("--data_dir", type=Path, default=ROOT / "data", help="where cifar100.npz is (./data)")
     parser.add_argument("--json", type=Path, metavar="FILE", help="write the rows and the environment to it")
-    parser.add_argument("--repeats", type=int, default=5, help="turns of the loops; whole runs get three (5)")
+    parser.add_argument("--repeats", type=int, help="short turns of the loops (25; 10 if quick); whole runs get three")
     parser.add_argument(
         "--quick", action="store_true", help="within 10 minutes on two cores: one whole run of each kind"
     )
     parser.add_argument("--only", choices=("loops", "processes", "runs"), help="a part of it (all)")
     arguments = parser.parse_args()
+    repeats = arguments.repeats or (10 if arguments.quick else 25)
     about = environment()
     print("\n".join(f"{key:<10} {value}" for key, value in about.items()))
     rows = []
     if arguments.only in (None, "loops"):
         for threads in (1, 2):
-            rows += loop_rows(arguments.data_dir, threads, arguments.repeats)
+            rows += loop_rows(arguments.data_dir, threads, repeats)
     if arguments.only in (None, "processes"):
-        rows += process_rows(arguments.data_dir, 1 if arguments.quick else arguments.repeats)
+        rows += process_rows(arguments.data_dir, 1 if arguments.quick else 5)
     if arguments.only in (None, "runs"):
         for threads, tasks_per_round in ((1, 1), (2, 1)) if arguments.quick else ((1, 1), (2, 5)):
             rows += run_rows(arguments.data_dir, threads, tasks_per_round, 1 if arguments.quick else 3)
