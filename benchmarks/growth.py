@@ -24,7 +24,7 @@ EARLY, LATE, COUNT = 5, 40, 10  # first rounds, and how many are compared
 
 
 class Run:
-    """A run of 50 rounds that goes on a round at a time."""
+    """A run of 50 rounds that stands still but for the time of ``next_round``."""
 
     def __init__(self, folder: Path, name: str, *, data_dir: Path, threads: int):
         benchmark = folder / "cifar100_pairs.yaml"
@@ -35,6 +35,7 @@ class Run:
         paths = ["--data_config", benchmark, "--run_dir", folder / name, "--data_dir", data_dir.resolve()]
         command = [sys.executable, "modelzoo.py", *words.split(), *map(str, paths)]
         self.process = subprocess.Popen(command, cwd=ROOT, stdout=subprocess.PIPE, text=True)
+        self.process.send_signal(signal.SIGSTOP)
 
     def next_round(self) -> float:
         """Seconds until the next round is done."""
