@@ -114,7 +114,7 @@ def process_sec() -> float:
 
 def peak_mem_gb() -> float:
     """Most memory this process has held so far, in GB (1e9 bytes), the GPU's apart."""
-    with contextlib.suppress(OSError):  # Linux; there ru_maxrss begins with what the starting process held
+    with contextlib.suppress(OSError, KeyError):  # most Linux; there ru_maxrss begins with the starting process's peak
         status = dict(line.split(":", 1) for line in Path("/proc/self/status").read_text().splitlines())
         return int(status["VmHWM"].split()[0]) * 1024 / 1e9
     unit = 1 if sys.platform == "darwin" else 1024
