@@ -65,6 +65,17 @@ def test_a_finished_run_holds_what_the_design_promises(finished):
     assert (folder / "accuracy.png").read_bytes().startswith(b"\x89PNG")
 
 
+def test_the_figure_is_there_from_the_first_round_on(tmp_path):
+    process = start(*tiny_flags(tmp_path, recipe={"batch": 1}), *CONTINUAL, "--run_dir", tmp_path / "run")
+    try:
+        assert process.stdout.readline().startswith("round   0")
+        assert (tmp_path / "run" / "accuracy.png").read_bytes().startswith(b"\x89PNG")
+        assert not (tmp_path / "run" / "summary.json").exists()
+    finally:
+        process.kill()
+        process.communicate()
+
+
 def test_a_rounds_line_holds_what_the_design_promises(finished):
     lines = (finished[0] / "rounds.jsonl").read_text().splitlines()
     for round_id, line in enumerate(lines):

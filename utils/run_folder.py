@@ -2,6 +2,7 @@
 
 import contextlib
 import copy
+import math
 import shlex
 import shutil
 import signal
@@ -19,7 +20,7 @@ from utils import logger
 from utils.checkpoint import Checkpoints, RunFolderError, learner_path, save_learner, write_json
 from utils.config import ConfigError, Grow, Settings, read_settings
 
-FIGURE_EVERY_SEC = 300  # while the run goes on; drawing takes half a second
+FIGURE_EVERY_SEC = 300  # while the run goes on, from its first round; drawing takes half a second
 
 
 @contextlib.contextmanager
@@ -237,7 +238,8 @@ class RunFolder:
         self.elapsed_sec: float = state["elapsed_sec"]
         self.checkpoints = Checkpoints(path)
         self.watch = logger.Stopwatch(state["seconds"], since=logger.BEGAN)
-        self._saved = self._drawn = time.monotonic()
+        self._saved = time.monotonic()
+        self._drawn = -math.inf
 
     def begin(self, argv: Sequence[str], *, device: str) -> None:
         """Write what is known before the first event, and anew what the state says of the rounds before.
@@ -289,11 +291,11 @@ class RunFolder:
         self.watch = logger.Stopwatch()
         self._save(averages, round_id + 1, 0)
         self._write_rounds()
-        self.watch.lap("writing")  # which the next round's seconds tell
-        self.screen.say(logger.round_line(self.records[-1], self.settings.num_rounds))
         if time.monotonic() - self._drawn >= FIGURE_EVERY_SEC:
             logger.write_figure(self.path, self.records, self.settings)
             self._drawn = time.monotonic()
+        self.screen.say(logger.round_line(self.records[-1], self.settings.num_rounds))
+        self.watch.lap("writing")  # which the next round's seconds tell
 
     def finish(self, averages: dict[int, Any]) -> dict[str, Any]:
         """Write what stays of a complete run, the summary last; gives the summary."""
