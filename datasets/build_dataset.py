@@ -81,6 +81,9 @@ def _class_ids(classes: Sequence[int | str], task_id: int, data: ImageData) -> l
         if not 0 <= class_id < len(data.class_names):
             expected = f"one of {', '.join(data.class_names[:12])}" + (", ..." if len(data.class_names) > 12 else "")
             raise DataError(f"tasks[{task_id}]: expected a class of the data set ({expected}), got {item!r}")
+        if ids.get(str(item), class_id) != class_id:
+            both = f"which is the id of class {data.class_names[class_id]!r} and the name of another"
+            raise DataError(f"tasks[{task_id}]: expected class names (in quotes) in place of {item}, {both}")
     if len(set(known)) < len(known):  # as a name and as an id
         raise DataError(f"tasks[{task_id}]: expected each class once, got {list(classes)}")
     return known

@@ -23,7 +23,17 @@ if TYPE_CHECKING:
 SUFFIXES = (".png", ".jpg", ".jpeg")
 _GREY_MODES = ("1", "L", "LA")  # Pillow's names: black and white, grey, grey with transparency
 _DEEP_MODES = ("I", "I;16", "I;16B", "I;16L", "I;16N", "F")  # grey of more than 8 bits
-_TRANSPOSED = (5, 6, 7, 8)  # EXIF orientations that exchange height and width
+_ORIENTATION = 0x0112  # the EXIF tag that says how an image is to be turned upright, and what by its values is done
+_TURNS = {
+    2: "FLIP_LEFT_RIGHT",
+    3: "ROTATE_180",
+    4: "FLIP_TOP_BOTTOM",
+    5: "TRANSPOSE",
+    6: "ROTATE_270",
+    7: "TRANSVERSE",
+    8: "ROTATE_90",
+}
+_TRANSPOSED = (5, 6, 7, 8)  # those that exchange height and width
 
 
 def load_npz(request: DataRequest) -> ImageData:
@@ -95,7 +105,8 @@ def read_image(path: Path, *, size: tuple[int, int] | None, channels: int) -> Te
     with _opened(path) as image, _damage_named(path):
         if size is not None:
             image.draft(None, (2 * max(size), 2 * max(size)))  # JPEG decodes smaller images faster
-        upright = ImageOps.exif_transpose(image)
+        turn = _TURNS.get(image.getexif().get(_ORIENTATION, 1))
+        upright = image if turn is None else image.transpose(Image.Transpose[turn])
         plain = upright.convert("RGBA") if upright.mode in ("P", "PA") else upright
         image = plain.convert("L" if channels == 1 else "RGB")
     if size is not None:
@@ -158,7 +169,7 @@ def _images_by_class(folder: Path) -> dict[str, list[Path]]:
     for class_folder in _folders(folder):
         inside = [path for path in sorted(class_folder.iterdir()) if not path.name.startswith(".")]
         images = [path for path in inside if path.suffix.lower() in SUFFIXES and path.is_file()]
-        others = [path.name for path in inside if path not in set(images)]
+        others = sorted({path.name for path in inside} - {path.name for path in images})
         if not images:
             raise DataError(f"{class_folder}: expected {', '.join(SUFFIXES)} files of this class, found none")
         if others:
@@ -194,7 +205,9 @@ def _drawn_split(root: Path, request: DataRequest) -> tuple[tuple[str, ...], lis
     fraction = request.test_fraction
     if fraction is None or not 0 < fraction < 1:
         got = "none" if fraction is None else fraction
-        raise DataError(f"test_fraction: expected in (0, 1), since {root} has no train folder; got {got}")
+        raise DataError(
+            f"test_fraction: expected in (0, 1), since {root} has no train folder with class folders in it; got {got}"
+        )
     images_by_class = _images_by_class(root)
     examples = []
     for class_id, (name, paths) in enumerate(images_by_class.items()):
@@ -244,5 +257,5 @@ def _common_size(paths: Sequence[Path], image_size: int | None) -> tuple[tuple[i
 def _upright_size(image: "Image.Image", path: Path) -> tuple[int, int]:
     """(H, W) after turning it as its EXIF data says. Raises DataError."""
     with _damage_named(path):
-        is_turned = image.getexif().get(0x0112) in _TRANSPOSED  # 0x0112: orientation
+        is_turned = image.getexif().get(_ORIENTATION) in _TRANSPOSED
     return image.size if is_turned else (image.height, image.width)

@@ -5,9 +5,10 @@ import http.client
 import io
 import math
 import os
+import pickle
 import sys
-import tempfile
 import time
+import uuid
 import warnings
 import zipfile
 import zlib
@@ -23,6 +24,7 @@ from torch import Tensor
 from datasets.data import DataError, ImageData, NamedGenerator
 
 NPZ_KEYS = ("x_train", "y_train", "x_test", "y_test")
+_NPZ_ERRORS = (OSError, EOFError, ValueError, RuntimeError, MemoryError)  # the last: a header that asks for too much
 _STALE_PART_SEC = 3600  # a killed process's half-written file: older ones are in nobody's hands any more
 
 
@@ -64,16 +66,17 @@ def read_npz(path: Path, *, num_classes: int | None = None, side: int | None = N
     Raises:
         DataError: the file is damaged, an array is missing, or has another type, shape or range.
     """
-    if not zipfile.is_zipfile(path):  # an npz file is a zip archive, whose directory stands at its end
-        raise DataError(f"{path}: expected an npz file, but it is cut off, or none at all; fetch it again")
     try:
-        with path.open("rb") as file, np.load(file, allow_pickle=False) as archive:
-            missing = [key for key in NPZ_KEYS if key not in archive.files]
-            if missing:
-                raise DataError(f"{path}: expected the arrays {', '.join(NPZ_KEYS)}, got no {', '.join(missing)}")
-            arrays = {key: archive[key] for key in NPZ_KEYS}
-    except (OSError, EOFError, ValueError, zipfile.BadZipFile, zlib.error, NotImplementedError) as error:
-        raise DataError(f"{path}: expected an npz file, but it is damaged ({in_one_line(error)})") from error
+        with path.open("rb") as file:
+            if not zipfile.is_zipfile(file):  # an npz file is a zip archive, whose directory stands at its end
+                raise DataError(f"{path}: expected an npz file, but it is cut off, or none at all; fetch it again")
+            with np.load(file, allow_pickle=False) as archive:
+                arrays = {key: archive[key] for key in NPZ_KEYS if key in archive.files}
+    except (*_NPZ_ERRORS, zipfile.BadZipFile, zlib.error) as error:
+        raise DataError(f"{path}: expected an npz file, but it cannot be read ({in_one_line(error)})") from error
+    missing = [key for key in NPZ_KEYS if not isinstance(arrays.get(key), np.ndarray)]
+    if missing:
+        raise DataError(f"{path}: expected the arrays {', '.join(NPZ_KEYS)}, got no {', '.join(missing)}")
     return checked_arrays(path, arrays, num_classes=num_classes, side=side)
 
 
@@ -172,6 +175,9 @@ def _torchvision_part(torchvision_set: Any, request: DataRequest, npz: Path, fol
     where = f"put it at {npz} (x_train, y_train, x_test, y_test) or torchvision's files in {folder}"
     try:
         return torchvision_set(request.data_dir, train=train, download=False)
+    except (EOFError, TypeError, ValueError, pickle.UnpicklingError) as error:  # of MNIST/processed, as it once was
+        damaged = f"{folder.parent}: expected torchvision's files, but one is damaged ({in_one_line(error)})"
+        raise DataError(f"{damaged}; delete it, or {where}") from error
     except RuntimeError as error:  # torchvision's word for absent
         if not request.download:
             absent = f"{npz.stem}: expected in --data_dir {request.data_dir}, found neither npz nor whole folder"
@@ -202,15 +208,15 @@ def written_whole(path: Path) -> Iterator[BinaryIO]:
         with contextlib.suppress(FileNotFoundError):  # another process may have tidied up
             if time.time() - left_over.stat().st_mtime > _STALE_PART_SEC:
                 left_over.unlink()
-    handle, part = tempfile.mkstemp(dir=path.parent, prefix=f"{path.name}.", suffix=".part")
+    part = path.with_name(f"{path.name}.{uuid.uuid4().hex}.part")
     try:
-        with os.fdopen(handle, "wb") as file:
+        with part.open("xb") as file:
             yield file
             file.flush()
             os.fsync(file.fileno())
         os.replace(part, path)
     except BaseException:  # SIGINT too
-        os.unlink(part)
+        part.unlink(missing_ok=True)
         raise
 
 
@@ -252,5 +258,7 @@ def memory_mapped(path: Path) -> np.ndarray:
     """The array of a .npy file, mapped into memory. Raises DataError if the file is damaged."""
     try:
         return np.load(path, mmap_mode="c")  # copy-on-write: torch warns of arrays that may not be written
-    except (OSError, EOFError, ValueError) as error:
+    except OSError as error:
+        raise DataError(f"{path}: this cache cannot be read ({in_one_line(error)})") from error
+    except (EOFError, ValueError) as error:
         raise DataError(f"{path}: this cache is damaged ({in_one_line(error)}); delete it, it is made anew") from error

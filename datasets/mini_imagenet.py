@@ -1,6 +1,6 @@
 """mini-ImageNet from the three Kaggle pickles, merged: 100 classes of 600 colour images, 84 x 84 (Vinyals et al. 2016).
 
-The pickles come from strangers, and a pickle is a program. Here it is read by an unpickler that knows four names, each
+The pickles come from strangers, and a pickle is a program. Here it is read by an unpickler that knows five names, each
 bound to a harmless stand-in that only takes notes: nothing of numpy's, or of anyone's, is called by the file. The
 pixels are not read then but found: they stay in the file, wherever the notes say, and are copied from there a class at
 a time. So the first run needs no more memory than the later ones.
@@ -224,6 +224,13 @@ def _latin1(raw: bytes) -> str:
     return raw.decode("latin-1")
 
 
+def _put_state(unpickler: Any) -> None:
+    """The handler of the opcode that puts a state on an object: on the stand-ins' notes, and on nothing else."""
+    if not isinstance(unpickler.stack[-2], _Array | _Dtype):
+        raise pickle.UnpicklingError("a state for what is no array")
+    pickle._Unpickler.dispatch[pickle.BUILD[0]](unpickler)
+
+
 class _NotingUnpickler(pickle._Unpickler):  # the one in Python: the one in C cannot leave anything in the file
     """Reads the outline of a pickle; see the head of this module."""
 
@@ -235,6 +242,7 @@ class _NotingUnpickler(pickle._Unpickler):  # the one in Python: the one in C ca
         pickle.BINUNICODE8[0]: _loads_or_leaves("<Q", is_text=True, short=_utf8),
         pickle.BINBYTES[0]: _loads_or_leaves("<I", is_text=False, short=bytes),
         pickle.BINBYTES8[0]: _loads_or_leaves("<Q", is_text=False, short=bytes),
+        pickle.BUILD[0]: _put_state,
         pickle.BYTEARRAY8[0]: _loads_or_leaves("<Q", is_text=False, short=bytes),
     }
 

@@ -192,6 +192,17 @@ def test_classes_that_are_not_there_or_there_twice_are_named(own, classes, messa
     assert str(error.value) == message
 
 
+def test_an_id_that_is_another_class_s_name_is_refused(tmp_path):
+    root = make_image_folder(tmp_path / "numbers", ("1", "2", "10"))  # by name 1, 10, 2
+    options = {"root": root, "test_fraction": 0.4}
+    with pytest.raises(DataError) as error:
+        build({"dataset": "image_folder", "tasks": [[0, 1]]}, tmp_path, **options)
+    both = "which is the id of class '10' and the name of another"
+    assert str(error.value) == f"tasks[0]: expected class names (in quotes) in place of 1, {both}"
+    (task,) = build({"dataset": "image_folder", "tasks": [["2", "10"]]}, tmp_path, **options)
+    assert task.class_names == ("2", "10")
+
+
 def test_colour_is_cropped_and_mirrored_grey_cropped_and_permuted_left_alone(tmp_path):
     np.savez(tmp_path / "mnist.npz", **random_arrays(shape=(28, 28)))
     np.savez(tmp_path / "cifar10.npz", **random_arrays())

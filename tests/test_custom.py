@@ -196,6 +196,17 @@ def test_turned_images_count_with_their_upright_size(tmp_path):
     assert load(root, test_fraction=0.4).train_images.shape == (6, 10, 12, 3)
 
 
+def test_odd_exif_of_a_turned_image_does_no_harm(tmp_path):
+    path = tmp_path / "a.jpg"
+    exif = Image.Exif()
+    exif[0x010F], exif[0x0112] = "maker", 6
+    make_image(path, (10, 12), exif=exif)
+    text, fraction = b"\x01\x0f\x00\x02", b"\x01\x0f\x00\x0a"  # the tag of the maker, and its type
+    assert path.read_bytes().count(text) == 1
+    path.write_bytes(path.read_bytes().replace(text, fraction))
+    assert read_image(path, size=None, channels=3).shape == (10, 12, 3)
+
+
 @pytest.mark.parametrize("mode", ["1", "L", "LA", "P", "RGB", "RGBA", "CMYK"])
 @pytest.mark.parametrize("channels", [1, 3])
 def test_every_usual_mode_is_read(tmp_path, mode, channels):
@@ -292,7 +303,8 @@ def test_a_missing_test_folder_is_named(split_pets):
 @pytest.mark.parametrize(("fraction", "got"), [(None, "none"), (0.0, "0.0"), (1.0, "1.0")])
 def test_a_folder_without_train_needs_a_test_fraction(pets, fraction, got):
     message = message_of(lambda: load(pets, test_fraction=fraction))
-    assert message == f"test_fraction: expected in (0, 1), since {pets} has no train folder; got {got}"
+    since = f"since {pets} has no train folder with class folders in it"
+    assert message == f"test_fraction: expected in (0, 1), {since}; got {got}"
 
 
 def test_a_folder_with_train_takes_no_test_fraction(split_pets):

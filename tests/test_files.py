@@ -72,7 +72,9 @@ def test_wrong_arrays_are_named(tmp_path, case):
 
 def test_pickled_arrays_are_refused(tmp_path):
     path = npz(tmp_path / "bad.npz", y_test=np.array([print] * 50, dtype=object))
-    with pytest.raises(DataError, match=re.escape(f"{path}: expected an npz file, but it is damaged (Object arrays")):
+    with pytest.raises(
+        DataError, match=re.escape(f"{path}: expected an npz file, but it cannot be read (Object arrays")
+    ):
         read_npz(path)
 
 
@@ -177,6 +179,29 @@ def test_a_damaged_cache_is_named(tmp_path):
     path.write_bytes(path.read_bytes()[:-1])
     with pytest.raises(DataError, match=re.escape(f"{path}: this cache is damaged")):
         cached_array(path, (3, 2, 2, 1), blocks)
+
+
+def test_a_cache_is_as_readable_as_any_new_file(tmp_path):
+    (tmp_path / "other").touch()
+    cached_array(tmp_path / "images.npy", (3, 2, 2, 1), blocks)
+    assert (tmp_path / "images.npy").stat().st_mode == (tmp_path / "other").stat().st_mode
+
+
+def test_an_npz_with_a_member_that_is_no_array_is_refused(tmp_path):
+    path = npz(tmp_path / "a.npz", y_test=None)
+    with zipfile.ZipFile(path, "a") as archive:
+        archive.writestr("y_test", "1 2 3")
+    with pytest.raises(DataError, match="got no y_test"):
+        read_npz(path)
+
+
+def test_an_encrypted_npz_is_refused(tmp_path):
+    path = npz(tmp_path / "a.npz")
+    content = bytearray(path.read_bytes())
+    content[content.index(b"PK\x01\x02") + 8] |= 1  # the flag of encryption in the archive's directory
+    path.write_bytes(content)
+    with pytest.raises(DataError, match=r"it cannot be read \(.*encrypted"):
+        read_npz(path)
 
 
 def test_an_npz_is_a_zip_file(tmp_path):

@@ -164,6 +164,15 @@ def test_other_names_of_admitted_modules_are_refused(folder, name):
         load(folder)
 
 
+def test_a_state_is_put_on_arrays_only(folder):
+    # codecs.encode, then the state (None, {"__defaults__": ()}), which BUILD would set as attributes of the function
+    stream = b"\x80\x04c_codecs\nencode\nN}X\x0c\x00\x00\x00__defaults__)s\x86b."
+    path = rewrite(folder, "val", stream)
+    with pytest.raises(DataError, match=re.escape(f"{path}: expected a pickle, but it is damaged (a state for what")):
+        load(folder)
+    assert mini_imagenet._encode.__defaults__ is None
+
+
 def test_a_missing_pickle_is_named(folder):
     (folder / "mini-imagenet-cache-val.pkl").unlink()
     with pytest.raises(DataError) as error:
@@ -262,12 +271,12 @@ def test_changed_pickles_make_a_new_cache_and_remove_the_old_one(folder):
 
 
 def test_a_folder_that_cannot_be_written_gives_a_warning_and_the_images(folder, monkeypatch):
-    def refuse(**_):
+    def refuse():
         raise PermissionError(13, "Permission denied")
 
     expected = digest(load(folder).train_images)
     (folder / caches(folder)[0]).unlink()
-    monkeypatch.setattr("datasets.files.tempfile.mkstemp", refuse)
+    monkeypatch.setattr("datasets.files.uuid.uuid4", refuse)
     with pytest.warns(UserWarning, match=r"could not be written \(\[Errno 13\] Permission denied\)"):
         data = load(folder)
     assert digest(data.train_images) == expected

@@ -81,3 +81,13 @@ def test_a_truncated_file_is_named(tmp_path, folder, name, keep, what):
     with pytest.raises(DataError) as error:
         load_mnist(request(tmp_path, download=True))
     assert str(error.value) == f"{path}: {what}; put a whole one there, or delete it and run without --no_download"
+
+
+@pytest.mark.parametrize("content", [b"", b"no pickle", b"\x80\x02K\x01."])
+def test_a_damaged_file_as_torchvision_once_kept_it_is_told(tmp_path, content):
+    folder = tmp_path / "MNIST" / "processed"
+    folder.mkdir(parents=True)
+    for name in ("training.pt", "test.pt"):
+        (folder / name).write_bytes(content)
+    with pytest.raises(DataError, match=re.escape(f"{tmp_path}/MNIST: expected torchvision's files, but one is dam")):
+        load_mnist(request(tmp_path))
