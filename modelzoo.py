@@ -342,7 +342,15 @@ def describe_zoo(tasks: Sequence[Task], settings: Settings) -> dict[str, Any]:
     return {
         "model": settings.recipe.model,
         "image_shape": tasks[0].image_shape,
-        "tasks": [{"task_id": task.task_id, "name": task.name, "classes": task.class_names} for task in tasks],
+        "tasks": [
+            {
+                "task_id": task.task_id,
+                "name": task.name,
+                "classes": list(task.class_names),
+                "fingerprint": task.fingerprint,
+            }
+            for task in tasks
+        ],
     }
 
 

@@ -10,6 +10,7 @@ import pytest
 import torch
 
 from modelzoo import ModelZoo
+from tests.make_data import make_image_folder
 from tests.small_runs import (
     FOUR_TASKS,
     results_of,
@@ -18,6 +19,7 @@ from tests.small_runs import (
     start,
     tiny_flags,
     wait_for,
+    write_benchmark,
     write_recipe,
     write_yaml,
 )
@@ -342,6 +344,43 @@ def test_divergence_ends_the_run_with_the_rounds_before_it_kept(tmp_path, capsys
     assert "round 0, epoch 0: the training loss is not finite" in errors
     assert "--hp_config" in errors
     assert not (tmp_path / "run/summary.json").exists()
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        ({"seed": 1}, "got other images or another number of them"),
+        ({"per_class": 7}, "got other images or another number of them"),
+        ({"test_per_class": 6}, "got other images or another number of them"),
+    ],
+)
+def test_data_that_changed_since_the_run_began_are_refused(tmp_path, capsys, change, message):
+    flags = [*tiny_flags(tmp_path), *CONTINUAL, "--run_dir", tmp_path / "run"]
+    assert run(*flags, "--num_rounds", "2") == 0
+    before = content_of(tmp_path / "run")
+    write_benchmark(tmp_path, **change)
+    capsys.readouterr()
+    assert run(*flags, "--resume", "--num_rounds", "3") == 2
+    expected = f"{tmp_path}/run: task 0 (task 0): expected the data that the run began with, {message}"
+    assert capsys.readouterr().err.strip() == f"modelzoo.py: {expected}"
+    assert {name: text for name, text in content_of(tmp_path / "run").items() if name != "log.txt"} == {
+        name: text for name, text in before.items() if name != "log.txt"
+    }
+
+
+def test_classes_that_changed_since_the_run_began_are_named(tmp_path, capsys):
+    make_image_folder(tmp_path / "pets", ("ant", "bee", "cat", "dog"), sizes=((24, 24),))
+    benchmark = write_yaml(
+        tmp_path / "pets.yaml", dataset="image_folder", root="pets", test_fraction=0.4, tasks=[[0, 1], [2, 3]]
+    )
+    recipe = write_recipe(tmp_path)
+    flags = ["--data_config", benchmark, "--hp_config", recipe, "--epochs", "1", "--continual"]
+    flags += ["--data_dir", tmp_path / "data", "--run_dir", tmp_path / "run"]
+    assert run(*flags, "--num_rounds", "1") == 0
+    shutil.copytree(tmp_path / "pets" / "ant", tmp_path / "pets" / "aaa")
+    capsys.readouterr()
+    assert run(*flags, "--resume", "--num_rounds", "2") == 2
+    assert "expected the data that the run began with, classes ant, bee; got aaa, ant" in capsys.readouterr().err
 
 
 # ---- growing

@@ -127,6 +127,16 @@ def _differences(old: Settings, new: Settings) -> dict[str, tuple[str, str]]:
     return {key: (short(before[key]), short(now[key])) for key in now if before[key] != now[key]}
 
 
+def _check_tasks(run_dir: Path, *, began_with: Sequence[dict[str, Any]], now: Sequence[dict[str, Any]]) -> None:
+    """Raise RunFolderError where the data of a task have changed since a run began; tasks may have been appended."""
+    for before, after in zip(began_with, now, strict=False):
+        where = f"{run_dir}: task {before['task_id']} ({before['name']}): expected the data that the run began with"
+        if before["classes"] != after["classes"]:
+            raise RunFolderError(f"{where}, classes {', '.join(before['classes'])}; got {', '.join(after['classes'])}")
+        if before != after:
+            raise RunFolderError(f"{where}, got other images or another number of them")
+
+
 class StopSignal:
     """SIGINT and SIGTERM. Until ``defer`` the first ends the program; after it, it is noted, and the second ends it."""
 
@@ -156,6 +166,7 @@ START: dict[str, Any] = {
     "records": [],
     "learners": [],
     "averages": {},
+    "tasks": [],
     "training": None,
     "seconds": {},
     "elapsed_sec": 0.0,
@@ -222,8 +233,12 @@ class RunFolder:
             zoo: what ``zoo.json`` says beside the learners.
             screen: for warnings and the lines of the rounds.
             every_sec: training that may be lost.
+
+        Raises:
+            RunFolderError: the data are not those that the run began with.
         """
         state = opening.state
+        _check_tasks(path, began_with=state["tasks"], now=zoo["tasks"])
         self.path = path
         self.opening = opening
         self.settings = opening.settings
@@ -315,6 +330,7 @@ class RunFolder:
             "records": self.records,
             "learners": self.learners,
             "averages": {task_id: vars(average) for task_id, average in averages.items()},
+            "tasks": self.zoo["tasks"],
             "training": self.training,
             "seconds": self.watch.seconds,
             "elapsed_sec": self.elapsed_sec + logger.process_sec(),
