@@ -175,10 +175,10 @@ def _torchvision_part(torchvision_set: Any, request: DataRequest, npz: Path, fol
     where = f"put it at {npz} (x_train, y_train, x_test, y_test) or torchvision's files in {folder}"
     try:
         return torchvision_set(request.data_dir, train=train, download=False)
-    except (EOFError, TypeError, ValueError, pickle.UnpicklingError) as error:  # of MNIST/processed, as it once was
-        damaged = f"{folder.parent}: expected torchvision's files, but one is damaged ({in_one_line(error)})"
-        raise DataError(f"{damaged}; delete it, or {where}") from error
-    except RuntimeError as error:  # torchvision's word for absent
+    except (RuntimeError, EOFError, TypeError, ValueError, pickle.UnpicklingError) as error:
+        if not str(error).startswith("Dataset not found"):  # but there, and damaged: MNIST/processed, as it once was
+            damaged = f"{folder.parent}: expected torchvision's files, but one is damaged ({in_one_line(error)})"
+            raise DataError(f"{damaged}; delete it, or {where}") from error
         if not request.download:
             absent = f"{npz.stem}: expected in --data_dir {request.data_dir}, found neither npz nor whole folder"
             raise DataError(f"{absent}; {where}, or run without --no_download") from error
