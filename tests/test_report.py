@@ -7,9 +7,9 @@ import yaml
 from tests.make_runs import CONV, DIGITS, continual, make_run
 from utils.config import ConfigError, read_command
 from utils.report import __main__ as report
-from utils.report.competition import read_labelled_csv
+from utils.report.records import of_folders
 from utils.report.statistics import estimate, paired_by_task, rank_correlation
-from utils.suite.file import read_cells, read_suite
+from utils.suite.file import read_cells, read_labelled_csv, read_suite
 
 
 def test_mean_std_and_interval_worked_by_hand():
@@ -162,6 +162,50 @@ def test_report_of_a_suite_that_was_not_run(tmp_path, capsys):
     assert "No run is complete" in text
 
 
+def test_runs_on_benchmarks_of_one_name_and_other_tasks_are_not_compared(tmp_path, capsys):
+    for folder, tasks in (("one", [[0, 1], [2, 3]]), ("other", [[8, 9], [6, 7]])):
+        (tmp_path / folder).mkdir()
+        benchmark = tmp_path / folder / "mine.yaml"
+        benchmark.write_text(yaml.safe_dump({"dataset": "digits", "tasks": tasks}))
+        command = read_command(["--data_config", str(benchmark), "--hp_config", str(CONV), "--continual"])
+        make_run(tmp_path / folder / "run", command.settings, continual(0.5, 0.9))
+    assert report.main([str(tmp_path / folder / "run") for folder in ("one", "other")]) == 0
+    text = capsys.readouterr().out
+    assert "mine-conv (2)" in text
+    assert "Wilcoxon" not in text
+
+
+def test_crosses_are_those_of_isolated_with_the_same_recipe_and_epochs(folders):
+    results, _ = of_folders([folders / "alone0", folders / "zoo0"])
+    make_run(folders / "long", settings("--epochs", "9", "--seed", "0"), continual(*[0.9] * 5))
+    (long,), _ = of_folders([folders / "long"])
+    alone, zoo = results
+    assert alone.is_isolated_of(zoo)
+    assert not alone.is_isolated_of(long)
+    assert not zoo.is_isolated_of(zoo)
+
+
+def test_methods_may_be_compared_with_another_than_the_first(folders, capsys):
+    argv = [str(folders / name) for name in ("alone0", "zoo0")]
+    assert report.main([*argv, "--against", "continual-b5-e1"]) == 0
+    assert "-10.00" in capsys.readouterr().out
+    assert report.main([*argv, "--against", "nobody"]) == 2
+    assert "--against: expected one of continual-b1-e1, continual-b5-e1, got 'nobody'" in capsys.readouterr().err
+
+
+def test_methods_with_other_tasks_are_said_not_to_be_compared(tmp_path, capsys):
+    make_run(tmp_path / "a", settings("--tasks_per_round", "1"), continual(*[0.7] * 5))
+    make_run(tmp_path / "b", settings("--num_rounds", "3"), continual(*[0.7] * 3))
+    assert report.main([str(tmp_path / "a"), str(tmp_path / "b")]) == 0
+    assert "not the same tasks, or no seed in common" in capsys.readouterr().out
+
+
+def test_a_summary_that_lacks_a_key_is_named(folders, capsys):
+    (folders / "zoo0/summary.json").write_text("{}")
+    assert report.main([str(folders / "zoo0")]) == 2
+    assert "zoo0/summary.json: expected the summary of a complete run, got none of its" in capsys.readouterr().err
+
+
 def test_a_run_with_other_settings_is_left_out(tmp_path, capsys):
     path = write_suite(tmp_path / "suite.yaml")
     make_suite_runs(path, tmp_path / "runs", {("Isolated", "Digits"): {0: continual(*[0.7] * 5)}})
@@ -177,6 +221,15 @@ def test_a_sweep_has_its_figure(tmp_path):
     path = write_suite(tmp_path / "suite.yaml", sweep="tasks_per_round")
     runs = {0: continual(*[0.7] * 5)}
     make_suite_runs(path, tmp_path / "runs", {(row, "Digits"): runs for row in ("Isolated", "Zoo")})
+    assert report.main(["--suite", str(path), "--suite_dir", str(tmp_path / "runs")]) == 0
+    assert (tmp_path / "runs/report/sweep.png").exists()
+
+
+def test_a_sweep_over_samples_has_all_of_them_last(tmp_path):
+    rows = {"All": "", "Some": "--samples 5"}
+    path = write_suite(tmp_path / "suite.yaml", sweep="samples", rows=rows)
+    make_suite_runs(path, tmp_path / "runs", {(row, "Digits"): {0: continual(*[0.7] * 5)} for row in rows})
+    (tmp_path / "runs/all/digits/s0_old2").mkdir()  # not of ours
     assert report.main(["--suite", str(path), "--suite_dir", str(tmp_path / "runs")]) == 0
     assert (tmp_path / "runs/report/sweep.png").exists()
 
@@ -221,12 +274,35 @@ def test_competition_matches_by_name(tmp_path, capsys):
     assert (tmp_path / "runs/report/competition.png").exists()
 
 
-def test_competition_with_a_name_that_is_not_mapped(tmp_path, capsys):
-    path = competition_suite(tmp_path, "row,C,D\nC,0,6\nD,4,0\n")
+@pytest.mark.parametrize(
+    ("matrix", "message"),
+    [
+        ("row,C,D\nC,0,6\nD,4,0\n", "competition.names: expected each name in"),
+        ("row,A,B\nA,0,6\nB,4,0\n", "competition.names: expected each task's name, got none for '4 and 5'"),
+        ("row,A,B\nA,0\nB,4,0\n", "published.csv: expected 2 numbers in each line"),
+    ],
+)
+def test_a_published_matrix_that_does_not_fit(tmp_path, capsys, matrix, message):
+    path = competition_suite(tmp_path, matrix)
+    assert report.main(["--suite", str(path), "--suite_dir", str(tmp_path / "runs")]) == 2
+    assert message in capsys.readouterr().err
+
+
+def test_a_mean_gain_is_compared_with_that_of_the_same_entries(tmp_path, capsys):
+    path = competition_suite(tmp_path, "row,A,B,C\nA,0,1,9\nB,2,0,9\nC,9,9,0\n")
     runs = {("Isolated", "alone"): {0: continual(0.5, 0.6, 0.7)}, ("Multi-Head", "together 0+1"): {0: [[0.51, 0.63]]}}
     make_suite_runs(path, tmp_path / "runs", runs)
+    assert report.main(["--suite", str(path), "--suite_dir", str(tmp_path / "runs")]) == 0
+    assert "mean gain by a second task +2.00 points (published +1.50)" in capsys.readouterr().out
+
+
+def test_competition_needs_every_task_alone(tmp_path, capsys):
+    path = competition_suite(tmp_path, "row,A,B,C\nA,0,1,9\nB,2,0,9\nC,9,9,0\n")
+    values = yaml.safe_load(path.read_text())
+    values["columns"]["alone"]["task_ids"].remove(2)
+    path.write_text(yaml.safe_dump(values))
     assert report.main(["--suite", str(path), "--suite_dir", str(tmp_path / "runs")]) == 2
-    assert "expected each name in" in capsys.readouterr().err
+    assert "competition.alone: expected a column with every task of the pairs" in capsys.readouterr().err
 
 
 @pytest.mark.parametrize("content", ["", "row,A\nB,x\n", "row,A\nB,1,2\n"])

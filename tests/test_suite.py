@@ -10,6 +10,7 @@ from pathlib import Path
 
 import filelock
 import pytest
+import torch
 import yaml
 
 from tests.make_runs import CONV, DIGITS, ROOT, continual, make_run
@@ -102,11 +103,14 @@ def test_flags_come_from_suite_column_and_row_the_last_counting(tmp_path):
         ({"columns": {"C": COLUMN | {"pairs_of": [0]}}}, "expected two or more task ids"),
         ({"columns": {"C": COLUMN | {"task_ids": [0], "pairs_of": [0, 1]}}}, "expected one of them, got both"),
         ({"columns": {"C": COLUMN | {"rows": ["Nobody"]}}}, "columns.C.rows: expected one of Isolated"),
-        ({"columns": {"C": COLUMN | {"colour": 1}}}, "columns.C.colour: expected one of the keys"),
+        ({"columns": {"C": COLUMN | {"colour": 1}}}, "columns.C.colour: expected one of the keys benchmark, recipe,"),
         ({"published": [{"row": "X", "percent": {}, "source": "s"}]}, "published[0].row: expected one of"),
         ({"published": [{"row": "Isolated", "percent": {"X": 1.0}, "source": "s"}]}, "published[0].percent"),
-        ({"curves": {"column": "Digits", "file": "no.csv", "source": "s"}}, "curves.file: expected a csv file"),
+        ({"curves": {"column": "Digits", "file": "no.csv", "source": "s"}}, "no.csv: expected a header"),
+        ({"flags": "--continual true"}, "expected flags that say how a zoo grows, got the word 'true'"),
+        ({"flags": "--help"}, "--help: expected flags that say how a zoo grows"),
         ({"seeds": []}, "seeds:"),
+        ({"seeds": [0, 0]}, "seeds: expected each once, got [0, 0]"),
         ({"title": 3}, "title:"),
     ],
 )
@@ -123,7 +127,10 @@ def test_a_mistake_is_a_line_and_status_2_before_anything_starts(values, message
 @pytest.mark.parametrize(
     ("argv", "message"),
     [
-        (["--only", "nobody"], "--only: expected a part of a name such as Isolated / Digits / seed 0"),
+        (["--only", "nobody"], "--only: expected a part of a name such as 'Isolated / Digits / seed 0', got 'nobody'"),
+        (["--device", "nonsense"], "--device: expected auto, cpu, cuda, cuda:<i> or mps, got 'nonsense'"),
+        (["--device", "cuda:0", "--ray"], "--device: expected cuda beside --ray"),
+        (["--checkpoint_every_sec", "-1"], "--checkpoint_every_sec: expected 0 or more, got -1"),
         (["--jobs", "0"], "--jobs: expected 1 or more"),
         (["--jobs", "1", "--per_gpu", "1"], "--jobs, --per_gpu"),
         (["--jobs", "1", "--ray", "auto"], "--jobs: expected without an address"),
@@ -173,6 +180,21 @@ def test_slots_share_out_the_gpus():
 
 def test_no_gpus_for_runs_on_a_cpu():
     assert suite.visible_gpus("cpu") == []
+
+
+@pytest.mark.skipif(torch.cuda.is_available(), reason="needs a machine without a GPU")
+def test_gpus_that_are_not_there_are_told_before_anything_starts(tmp_path, capsys):
+    path = write_suite(tmp_path / "suite.yaml")
+    assert suite.main([str(path), "--suite_dir", str(tmp_path / "runs"), "--device", "cuda"]) == 2
+    assert "--device: expected one that is there (no GPU is), got 'cuda'" in capsys.readouterr().err
+    assert not (tmp_path / "runs").exists()
+
+
+def test_a_suite_folder_that_cannot_be_made_is_a_line(tmp_path, capsys):
+    path = write_suite(tmp_path / "suite.yaml")
+    (tmp_path / "file").touch()
+    assert suite.main([str(path), "--suite_dir", str(tmp_path / "file" / "runs"), "--device", "cpu"]) == 2
+    assert "benchmarks/digits.yaml: could not be written (Not a directory)" in capsys.readouterr().err
 
 
 def test_names_as_paths():

@@ -7,7 +7,7 @@ import argparse
 import re
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Annotated, Any, Literal, NoReturn, TypeVar
+from typing import Annotated, Any, Literal, NoReturn, TypeVar, get_args
 
 import yaml
 from pydantic import (
@@ -421,6 +421,16 @@ def validate(model: type[Model], values: dict[str, Any], path: Path | None = Non
 PLAINER = {"tuple_type": "expected a list", "too_short": "expected one item or more"}  # than pydantic's words
 
 
+def _model_at(place: Sequence[int | str], model: type[BaseModel]) -> type[BaseModel]:
+    """The model whose key a place ends with."""
+    for key in place:
+        annotation = model.model_fields[key].annotation if key in model.model_fields else None
+        for kind in (annotation, *get_args(annotation)):
+            if isinstance(kind, type) and issubclass(kind, BaseModel):
+                model = kind
+    return model
+
+
 def _explain(mistake: Any, model: type[BaseModel], path: Path | None) -> str:
     """One line from pydantic's account of a mistake: where, what is expected, what was got."""
     place = "".join(f"[{part}]" if isinstance(part, int) else f".{part}" for part in mistake["loc"]).lstrip(".")
@@ -428,7 +438,9 @@ def _explain(mistake: Any, model: type[BaseModel], path: Path | None) -> str:
     if mistake["type"] == "value_error":
         text = text.removeprefix("Value error, ")  # ours: it has the whole story but for the key of a nested value
     elif mistake["type"] == "extra_forbidden":
-        text = f"expected one of the keys {', '.join(model.model_fields)}, got an unknown one"
+        text = (
+            f"expected one of the keys {', '.join(_model_at(mistake['loc'], model).model_fields)}, got an unknown one"
+        )
     elif mistake["type"] == "missing":
         text = "expected this key, got none"
     elif mistake["type"] in PLAINER:

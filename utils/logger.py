@@ -164,9 +164,14 @@ def read_summary(run_dir: Path) -> dict[str, Any]:
     """What ``summary.json`` says. Raises RunFolderError: the run is not complete, or the file is damaged."""
     path = run_dir / "summary.json"
     try:
-        return json.loads(path.read_text())
+        summary = json.loads(path.read_text())
     except (OSError, ValueError) as error:
         raise RunFolderError(f"{path}: expected the summary of a complete run ({error})") from error
+    expected = {*METRIC_NAMES, "final_accuracy", "num_rounds", "elapsed_sec", "peak_mem_gb"}
+    missing = sorted(expected - summary.keys()) if isinstance(summary, dict) else sorted(expected)
+    if missing:
+        raise RunFolderError(f"{path}: expected the summary of a complete run, got none of its {', '.join(missing)}")
+    return summary
 
 
 def read_env(run_dir: Path) -> dict[str, Any]:

@@ -79,15 +79,16 @@ def make_lines(results: Sequence[Result], suite: Suite | None) -> list[Line]:
     return lines
 
 
-def make_pairings(results: Sequence[Result]) -> list[Pairing]:
-    """Each method of a column against the column's first."""
+def make_pairings(results: Sequence[Result], against: str | None) -> list[Pairing]:
+    """Each method of a column against one of them: the column's first, if none is named."""
     pairings = []
     for column in dict.fromkeys(result.column for result in results):
-        first, *others = [result for result in results if result.column == column]
-        for other in others:
-            if first.runs and other.runs:
-                comparison = paired_by_task(other.final_accuracy(), first.final_accuracy())
-                pairings.append(Pairing(column, other.row, first.row, comparison))
+        methods = [result for result in results if result.column == column]
+        base = next((result for result in methods if result.row == against), None) if against else methods[0]
+        for other in methods:
+            if base and other is not base and base.runs and other.runs:
+                comparison = paired_by_task(other.final_accuracy(), base.final_accuracy())
+                pairings.append(Pairing(column, other.row, base.row, comparison))
     return pairings
 
 
@@ -161,7 +162,7 @@ def pairings_table(pairings: Sequence[Pairing]) -> Table:
     table = Table("Difference of two methods, paired by task, each task averaged over seeds", header)
     for column, row, other, comparison in pairings:
         if comparison is None:
-            table.rows.append((column, row, other, "no seed in common", "", "", "", ""))
+            table.rows.append((column, row, other, "not the same tasks, or no seed in common", "", "", "", ""))
             continue
         difference, p_value, seeds = comparison
         table.rows.append(
@@ -207,7 +208,7 @@ def details_csv(lines: Iterable[Line]) -> str:
 
 def competition_lines(found: Matrices, correlation: Correlation, source: str) -> list[str]:
     """The comparison of the two matrices in words."""
-    apart = ~np.eye(len(found.names), dtype=bool)
+    apart = ~np.eye(len(found.names), dtype=bool) & np.isfinite(found.ours)
     ours, published = (100 * np.nanmean(matrix[apart]) for matrix in (found.ours, found.published))
     return [
         f"Task competition, {len(found.names)} tasks, {found.num_seeds} seeds: mean gain by a second task "
@@ -228,13 +229,16 @@ def matrix_csv(names: Sequence[str], matrix: np.ndarray) -> str:
 
 
 def make_report(
-    results: Sequence[Result], remarks: Sequence[str], suite: Suite | None, *, draw: bool
+    results: Sequence[Result], remarks: Sequence[str], suite: Suite | None, *, against: str | None, draw: bool
 ) -> tuple[str, dict[str, bytes]]:
     """The report as text, and the files of the full one by name, with figures if wanted. Raises ConfigError."""
+    rows = list(dict.fromkeys(result.row for result in results))
+    if against and against not in rows:
+        raise ConfigError(f"--against: expected one of {', '.join(rows)}, got {against!r}")
     from utils.report.figures import make_figures  # here, since matplotlib takes half a second to import
 
     shown = [result for result in results if result.column == result.group]
-    lines, pairings = make_lines(shown, suite), make_pairings(shown)
+    lines, pairings = make_lines(shown, suite), make_pairings(shown, against)
     tables = [overview_table(lines), details_table(lines), *([pairings_table(pairings)] if pairings else [])]
     below = provenance(results)
     files = {"report.csv": details_csv(lines).encode()}
@@ -275,6 +279,9 @@ def read_flags(argv: Sequence[str] | None) -> argparse.Namespace:
     parser.add_argument("--suite", type=Path, metavar="SUITE.yaml", help="in place of them: a suite's runs")
     parser.add_argument("--suite_dir", type=Path, metavar="DIR", help="where they lie (runs/<name of the suite file>)")
     parser.add_argument(
+        "--against", metavar="METHOD", help="what the others are compared with (the first of each benchmark)"
+    )
+    parser.add_argument(
         "--out", type=Path, metavar="DIR", help="where report.md, report.csv and figures go (<suite_dir>/report)"
     )
     flags = parser.parse_args(argv)
@@ -297,7 +304,7 @@ def main(argv: Sequence[str] | None = None) -> int:
             results, remarks = of_suite(read_cells(suite, flags.suite, folder))
         else:
             results, remarks = of_folders(flags.run_dirs)
-        text, files = make_report(results, remarks, suite, draw=bool(out))
+        text, files = make_report(results, remarks, suite, against=flags.against, draw=bool(out))
         if out:
             write_files(out, files)
             text += f"\n\nwritten to {out}: {', '.join(files)}"

@@ -5,7 +5,7 @@ from collections.abc import Sequence
 import numpy as np
 
 from utils.plot import Curve, accuracy_figure, competition_figure, rounds_figure, sweep_figure
-from utils.report.competition import Matrices, read_labelled_csv
+from utils.report.competition import Matrices
 from utils.report.records import Result
 from utils.report.statistics import Correlation
 from utils.suite.file import Curves, Suite, slug
@@ -26,8 +26,8 @@ def make_figures(
     columns = dict.fromkeys(result.column for result in complete)
     for column in columns if not (suite and suite.competition) else ():
         methods = [result for result in complete if result.column == column]
-        isolated = next((result for result in methods if result.is_isolated), None)
         for result in methods:
+            isolated = next((other for other in methods if other.is_isolated_of(result)), None)
             if result.settings.num_rounds > 1 and not result.is_isolated:
                 figures[f"evolution_{slug(result.row)}_{slug(column)}"] = evolution(result, isolated)
         curves = suite.curves if suite and suite.curves and suite.curves.column == column else None
@@ -84,8 +84,10 @@ def by_round(methods: Sequence[Result], column: str, published: Curves | None) -
         curves.append(Curve(result.row, x, seen.mean(axis=0), std))
     theirs = []
     if published:
-        header, rows = read_labelled_csv(published.file)
-        theirs = [Curve(name, 1 + np.arange(len(header)), np.array(values) / 100) for name, values in rows.items()]
+        theirs = [
+            Curve(name, 1 + np.arange(len(values)), np.array(values) / 100)
+            for name, values in published.by_method().items()
+        ]
     return rounds_figure(
         curves, levels, theirs, title=f"{column}: methods by round", source=published.source if published else ""
     )
@@ -93,14 +95,16 @@ def by_round(methods: Sequence[Result], column: str, published: Curves | None) -
 
 def sweep(results: Sequence[Result], setting: str, title: str) -> bytes:
     """Average accuracy against the setting by which a suite's rows differ."""
-    values = sorted({getattr(result.settings, setting) for result in results})
+    values = sorted({getattr(result.settings, setting) for result in results}, key=lambda v: (v is None, v))
     curves = []
     for column in dict.fromkeys(result.column for result in results):
         chosen = [result for result in results if result.column == column]
-        chosen.sort(key=lambda result: getattr(result.settings, setting))
+        chosen.sort(key=lambda result: values.index(getattr(result.settings, setting)))
         averages = [result.values("average_accuracy") for result in chosen]
         x = np.array([values.index(getattr(result.settings, setting)) for result in chosen])
         std = np.array([np.std(each, ddof=1) if len(each) > 1 else 0.0 for each in averages])
         curves.append(Curve(column, x, np.array([np.mean(each) for each in averages]), std if std.any() else None))
-    ticks = [f"{100 * value:g} %" if setting == "replay_frac" else str(value) for value in values]
+    ticks = [
+        "all" if value is None else f"{100 * value:g} %" if setting == "replay_frac" else str(value) for value in values
+    ]
     return sweep_figure(curves, xlabel=SWEEP_NAMES[setting], ticks=ticks, title=title)

@@ -1,6 +1,7 @@
 """Complete runs read back from their folders, gathered by method and benchmark."""
 
-from collections.abc import Sequence
+import itertools
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -56,7 +57,16 @@ class Result:
     @property
     def is_isolated(self) -> bool:
         """Whether each task has a learner of its own."""
-        return self.settings.continual and self.settings.tasks_per_round == 1
+        return self.settings.continual and (self.settings.tasks_per_round == 1 or self.settings.replay_frac == 0)
+
+    def is_isolated_of(self, other: "Result") -> bool:
+        """Whether it is Isolated, and another but for what makes it so as that is."""
+        own = {"continual", "tasks_per_round", "num_rounds", "replay_frac", "naive", "warm_start", "seed"}
+        mine, its = (
+            {key: value for key, value in result.settings.computed.items() if key not in own}
+            for result in (self, other)
+        )
+        return self.is_isolated and mine == its
 
 
 def read_run(run_dir: Path) -> RunRecord:
@@ -75,8 +85,8 @@ def of_suite(cells: Sequence[Cell]) -> tuple[list[Result], list[str]]:
     results, remarks = [], []
     for cell in cells:
         result = Result(cell.row, cell.column, cell.group, cell.settings)
-        for run_dir in sorted(cell.folder.glob("s*[0-9]"), key=lambda path: int(path.name[1:])):
-            seed = int(run_dir.name[1:])
+        seeds = sorted(int(path.name[1:]) for path in cell.folder.glob("s*") if path.name[1:].isdecimal())
+        for seed, run_dir in ((seed, cell.run_dir(seed)) for seed in seeds):
             differing = cell.differing(seed)
             if differing:
                 remarks.append(f"left out: {differing}")
@@ -112,8 +122,17 @@ def of_folders(run_dirs: Sequence[Path]) -> tuple[list[Result], list[str]]:
 
 
 def _new_result(settings: Settings, others: Sequence[Result]) -> Result:
-    """Named by the settings in short; numbered where only the contents of the files differ."""
-    column = f"{settings.benchmark_name}-{settings.recipe_name}"
-    row = settings.run_name.removeprefix(f"{column}-").removesuffix(f"-s{settings.seed}")
-    num_alike = sum(other.column == column and other.row.partition(" ")[0] == row for other in others)
-    return Result(f"{row} ({num_alike + 1})" if num_alike else row, column, column, settings)
+    """Named by its files and its settings in short; numbered where the name stands for something else already."""
+    files = f"{settings.benchmark_name}-{settings.recipe_name}"
+    in_short = settings.run_name.removeprefix(f"{files}-").removesuffix(f"-s{settings.seed}")
+    column = _name(files, settings.benchmark, {other.column: other.settings.benchmark for other in others})
+    row = _name(
+        in_short, settings.recipe, {other.row: other.settings.recipe for other in others if other.column == column}
+    )
+    return Result(row, column, column, settings)
+
+
+def _name(short: str, value: Any, taken: Mapping[str, Any]) -> str:
+    """The first of ``short``, ``short (2)``, ... that stands for the value, or for nothing yet."""
+    names = itertools.chain([short], (f"{short} ({number})" for number in itertools.count(2)))
+    return next(name for name in names if taken.get(name, value) == value)

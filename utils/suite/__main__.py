@@ -10,6 +10,7 @@ import argparse
 import concurrent.futures
 import os
 import queue
+import re
 import shlex
 import signal
 import sys
@@ -128,19 +129,21 @@ def num_cores() -> int:
 
 def visible_gpus(device: str) -> list[str]:
     """Names of the GPUs, as CUDA_VISIBLE_DEVICES has them, that runs may use; none if they run elsewhere."""
-    if device not in ("auto", "cuda") and not device.startswith("cuda:"):
+    if device in ("cpu", "mps"):
         return []
     import torch  # here, since it takes seconds that a CPU's suite and a mistake need not wait for
 
     count = torch.cuda.device_count()
+    if count == 0 and device != "auto":
+        raise ConfigError(f"--device: expected one that is there (no GPU is), got {device!r}")
     given = os.environ.get("CUDA_VISIBLE_DEVICES")
     names = given.split(",")[:count] if given else [str(index) for index in range(count)]
     if not device.startswith("cuda:"):
         return names
-    index = device.removeprefix("cuda:")
-    if not index.isdigit() or int(index) >= count:
+    index = int(device.removeprefix("cuda:"))
+    if index >= count:
         raise ConfigError(f"--device: expected one of {count} GPUs, got {device!r}")
-    return [names[int(index)]]
+    return [names[index]]
 
 
 def local_slots(gpus: Sequence[str], *, jobs: int | None, per_gpu: int) -> list[dict[str, str]]:
@@ -204,6 +207,12 @@ def read_flags(argv: Sequence[str]) -> argparse.Namespace:
             raise ConfigError(f"--{key}: expected 1 or more, got {getattr(flags, key)}")
     if flags.seeds is not None and (min(flags.seeds) < 0 or len(set(flags.seeds)) < len(flags.seeds)):
         raise ConfigError(f"--seeds: expected numbers from 0 on, each once, got {' '.join(map(str, flags.seeds))}")
+    if not re.fullmatch(r"auto|cpu|mps|cuda(:\d+)?", flags.device):
+        raise ConfigError(f"--device: expected auto, cpu, cuda, cuda:<i> or mps, got {flags.device!r}")
+    if flags.ray and flags.device.startswith("cuda:"):
+        raise ConfigError(f"--device: expected cuda beside --ray, which gives each run its GPU, got {flags.device!r}")
+    if flags.checkpoint_every_sec is not None and flags.checkpoint_every_sec < 0:
+        raise ConfigError(f"--checkpoint_every_sec: expected 0 or more, got {flags.checkpoint_every_sec:g}")
     if flags.jobs and flags.per_gpu:
         raise ConfigError("--jobs, --per_gpu: expected one of them, got both")
     if flags.jobs and flags.ray not in (None, "local"):
@@ -218,7 +227,8 @@ def choose_jobs(flags: argparse.Namespace, how: Sequence[str]) -> tuple[list[Cel
     seeds = flags.seeds or suite.seeds
     wanted = [job for job in make_jobs(cells, seeds, how) if (flags.only or "").lower() in job.name.lower()]
     if not wanted:
-        raise ConfigError(f"--only: expected a part of a name such as {cells[0].row} / {cells[0].column} / seed 0")
+        name = f"{cells[0].row} / {cells[0].column} / seed {seeds[0]}"
+        raise ConfigError(f"--only: expected a part of a name such as {name!r}, got {flags.only!r}")
     folders = {job.run_dir for job in wanted}
     for cell in cells:
         for seed in seeds:

@@ -4,6 +4,7 @@ Rows are methods, columns are benchmarks with a recipe; a cell of the table is a
 a seed. Nothing here imports torch: a suite is checked in an instant.
 """
 
+import csv
 import itertools
 import os
 import re
@@ -68,12 +69,35 @@ class Published(Frozen):
     source: StrictStr
 
 
+def read_labelled_csv(path: Path) -> tuple[list[str], dict[str, list[float]]]:
+    """The header without its first word, and each line's numbers by its first word; empty cells are NaN.
+
+    Lines that begin with ``#`` are passed over.
+
+    Raises:
+        ConfigError: the file cannot be read, or is not such a table.
+    """
+    try:
+        with open(path, encoding="utf-8", newline="") as file:
+            header, *lines = csv.reader(line for line in file if not line.startswith("#"))
+        rows = {line[0]: [float(cell) if cell else float("nan") for cell in line[1:]] for line in lines}
+    except (OSError, ValueError, IndexError) as error:
+        raise ConfigError(f"{path}: expected a header and lines of a name and numbers ({error})") from error
+    if any(len(row) != len(header) - 1 for row in rows.values()):
+        raise ConfigError(f"{path}: expected {len(header) - 1} numbers in each line, as the header has")
+    return header[1:], rows
+
+
 class Curves(Frozen):
     """Published average accuracies of the tasks seen, by round: a csv with a line a method, in percent."""
 
     column: StrictStr
     file: Path
     source: StrictStr
+
+    def by_method(self) -> dict[str, list[float]]:
+        """The curves, in percent. Raises ConfigError."""
+        return read_labelled_csv(self.file)[1]
 
 
 class Competition(Frozen):
@@ -90,6 +114,22 @@ class Competition(Frozen):
     file: Path
     source: StrictStr
     names: dict[StrictStr, StrictStr]
+
+    def published_gains(self, task_names: Sequence[str]) -> list[list[float]]:
+        """The published matrix in the order of our tasks, matched by name, as fractions. Raises ConfigError."""
+        header, rows = read_labelled_csv(self.file)
+        unknown = [name for name in [*header, *rows] if name not in self.names]
+        if unknown:
+            raise ConfigError(f"competition.names: expected each name in {self.file}, got none for {unknown[0]!r}")
+        gains = {
+            (self.names[one], self.names[other]): gain / 100
+            for one, values in rows.items()
+            for other, gain in zip(header, values, strict=True)
+        }
+        missing = [name for name in task_names if (name, name) not in gains]
+        if missing:
+            raise ConfigError(f"competition.names: expected each task's name, got none for {missing[0]!r}")
+        return [[gains[one, other] for other in task_names] for one in task_names]
 
 
 class Suite(Frozen):
@@ -112,6 +152,8 @@ class Suite(Frozen):
             slugs = [slug(name) for name in names]
             if "" in slugs or len(set(slugs)) < len(slugs):
                 raise ValueError(f"{kind}: expected names that differ in letters or digits, got {', '.join(names)}")
+        if len(set(self.seeds)) < len(self.seeds):
+            raise ValueError(f"seeds: expected each once, got {list(self.seeds)}")
         for column, values in self.columns.items():
             self._known(f"columns.{column}.rows", values.rows, self.rows)
         for place, published in enumerate(self.published):
@@ -124,8 +166,11 @@ class Suite(Frozen):
                 self._known(f"competition.{key}", [getattr(self.competition, key)], self.columns)
                 if len(self.columns[getattr(self.competition, key)].rows) != 1:
                     raise ValueError(f"competition.{key}: expected a column with one row in its rows")
-            if not self.columns[self.competition.together].pairs_of:
+            alone, together = (self.columns[getattr(self.competition, key)] for key in ("alone", "together"))
+            if not together.pairs_of:
                 raise ValueError("competition.together: expected a column with pairs_of")
+            if alone.pairs_of or (alone.task_ids and not set(together.pairs_of) <= set(alone.task_ids)):
+                raise ValueError("competition.alone: expected a column with every task of the pairs")
         return self
 
     @staticmethod
@@ -206,10 +251,6 @@ def read_cells(suite: Suite, path: Path, folder: Path) -> list[Cell]:
     Raises:
         ConfigError: one line that names the suite file and the place of the mistake in it.
     """
-    for key in ("curves", "competition"):
-        part = getattr(suite, key)
-        if part and not part.file.is_file():
-            raise ConfigError(f"{path}: {key}.file: expected a csv file, got {part.file}, which is not there")
     cells = []
     with tempfile.TemporaryDirectory() as scratch:
         for group, column in suite.columns.items():
@@ -220,7 +261,20 @@ def read_cells(suite: Suite, path: Path, folder: Path) -> list[Cell]:
                         cells.append(_cell(suite, row, name, group, task_ids, folder, Path(scratch)))
                     except ConfigError as mistake:
                         raise ConfigError(f"{path}: row {row}, column {name}: {mistake}") from mistake
+    _check_published(suite, path, cells)
     return cells
+
+
+def _check_published(suite: Suite, path: Path, cells: Sequence[Cell]) -> None:
+    """Raise ConfigError where a csv with published numbers cannot be read, or does not fit."""
+    try:
+        if suite.curves:
+            suite.curves.by_method()
+        if suite.competition:
+            alone = next(cell for cell in cells if cell.group == suite.competition.alone)
+            suite.competition.published_gains(alone.settings.benchmark.names)
+    except ConfigError as mistake:
+        raise ConfigError(f"{path}: {mistake}") from mistake
 
 
 def _check_tasks(group: str, column: Column, path: Path) -> None:
@@ -278,8 +332,12 @@ def _words(flags: str) -> list[str]:
         words = shlex.split(flags)
     except ValueError as error:
         raise ConfigError(f"flags: expected words as on a command line, got {flags!r} ({error})") from error
+    if {"-h", "--help"} & set(words):
+        raise ConfigError("--help: expected flags that say how a zoo grows")
     given, nothing = (vars(build_parser().parse_args(line)) for line in (words, []))
     elsewhere = {"seed", "config", "data_config", "hp_config"}  # the suite sets these itself
+    if given["images"]:
+        raise ConfigError(f"flags: expected flags that say how a zoo grows, got the word {str(given['images'][0])!r}")
     for key, value in given.items():
         if key in elsewhere or (key in nothing and value != nothing[key]):
             raise ConfigError(f"--{key}: expected flags that say how a zoo grows, got one that the suite sets itself")
@@ -297,9 +355,12 @@ def reduced_benchmark(benchmark: Benchmark, task_ids: Sequence[int], source: Pat
 
 
 def write_benchmarks(cells: Sequence[Cell]) -> None:
-    """Write the benchmark files that take some tasks only, each whole or not at all."""
+    """Write the benchmark files that take some tasks only, each whole or not at all. Raises ConfigError."""
     for path, content in {cell.benchmark_path: cell.reduced for cell in cells if cell.reduced}.items():
-        path.parent.mkdir(parents=True, exist_ok=True)
         beside = path.with_name(f".{path.name}.{os.getpid()}")
-        beside.write_text(content or "", encoding="utf-8")
-        beside.replace(path)
+        try:
+            path.parent.mkdir(parents=True, exist_ok=True)
+            beside.write_text(content or "", encoding="utf-8")
+            beside.replace(path)
+        except OSError as error:
+            raise ConfigError(f"{path}: could not be written ({error.strerror})") from error

@@ -37,7 +37,7 @@ class RayPool:
             per_gpu: runs at a time on a GPU.
 
         Raises:
-            ConfigError: Ray is not installed, or there is no cluster at the address.
+            ConfigError: Ray is not installed, there is no cluster at the address, or no node can do a run.
         """
         self._ray = _import_ray()
         os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")
@@ -53,7 +53,14 @@ class RayPool:
         except (ConnectionError, RuntimeError, ValueError) as error:
             raise ConfigError(f"--ray: expected a cluster at {address!r}, got none ({_first_line(error)})") from error
         resources = self._ray.cluster_resources()
-        with_gpu = device.startswith("cuda") or (device == "auto" and resources.get("GPU", 0) > 0)
+        most_cpus = max(node["Resources"].get("CPU", 0) for node in self._ray.nodes())
+        if threads > most_cpus:
+            self.close()
+            raise ConfigError(f"--threads: expected at most {most_cpus:g}, as the largest node has, got {threads}")
+        if device == "cuda" and not resources.get("GPU"):
+            self.close()
+            raise ConfigError(f"--device: expected one that is there (the cluster has no GPU), got {device!r}")
+        with_gpu = device == "cuda" or (device == "auto" and resources.get("GPU", 0) > 0)
         self.num_slots = max(1, int(resources.get("GPU", 0) * per_gpu if with_gpu else resources["CPU"] // threads))
         self._task = self._ray.remote(
             num_cpus=threads,
