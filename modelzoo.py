@@ -282,20 +282,24 @@ def grow_zoo(
         for _ in training.steps():
             yield Step(round_id, training)
 
-        predictions: dict[tuple[int, str], list[Tensor]] = {}
+        predictions: dict[tuple[int, str], Tensor] = {}
         for head, task_id in enumerate(draw.tasks):
-            task = tasks[task_id]
-            for part, split, rows in (("train", task.train, averages[task_id].rows), ("test", task.test, None)):
-                predictions[task_id, part] = []
-                for images in plain_batches(split, rows, batch_size=PREDICTION_BATCH):
-                    predictions[task_id, part].append(learner.probabilities(images, head))
+            task, rows = tasks[task_id], averages[task_id].rows
+            for part, split, positions in (
+                ("train", task.train, rows),
+                ("test", task.test, torch.arange(len(task.test))),
+            ):
+                # Made before, and filled: pieces that stayed among the batches' buffers would break up the memory.
+                predictions[task_id, part] = torch.empty(len(positions), task.num_classes)
+                batches = plain_batches(split, positions, batch_size=PREDICTION_BATCH)
+                for images, filled in zip(batches, predictions[task_id, part].split(PREDICTION_BATCH), strict=True):
+                    filled.copy_(learner.probabilities(images, head))
                     yield Step(round_id, training)
         votes = {}
         for task_id in draw.tasks:
             # Under limited replay a task's first learner alone saw all of its data.
             votes[task_id] = 1.0 if averages[task_id].weight else 1 / (settings.replay_frac or 1.0)
-            train, test = (torch.cat(predictions[task_id, part]) for part in ("train", "test"))
-            averages[task_id].add(train, test, votes[task_id])
+            averages[task_id].add(predictions[task_id, "train"], predictions[task_id, "test"], votes[task_id])
         yield Round(make_record(round_id, draw, tasks, averages), learner, votes)
 
 

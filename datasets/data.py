@@ -204,15 +204,15 @@ def replay_repeats(labels: Tensor, repeats: float, generator: torch.Generator) -
     return torch.cat([torch.arange(len(labels)).repeat(whole), once_more])
 
 
-def plain_batches(split: Split, positions: Tensor | None = None, *, batch_size: int) -> Iterator[Tensor]:
+def plain_batches(split: Split, positions: Tensor, *, batch_size: int) -> Iterator[Tensor]:
     """Images as they are, for predictions: uint8 ``[B, H, W, C]``, in order, the last batch smaller.
 
     Args:
         split: whose images.
-        positions: which examples of it, int64; all, if None.
+        positions: which examples of it, int64.
         batch_size: B.
     """
-    rows = split.rows if positions is None else split.rows[positions.to(split.rows.device)]
+    rows = split.rows[positions.to(split.rows.device)]
     for batch in rows.split(batch_size):
         yield split.images.index_select(0, batch)
 

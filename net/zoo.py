@@ -96,7 +96,7 @@ class ModelZoo:
             if task_id in about["tasks"]:
                 head, vote = about["tasks"].index(task_id), about["votes"][str(task_id)]
                 device = learner.heads.weight.device
-                batches = images.split(PREDICTION_BATCH)
-                total += vote * torch.cat([learner.probabilities(batch.to(device), head) for batch in batches])
+                for batch, sums in zip(images.split(PREDICTION_BATCH), total.split(PREDICTION_BATCH), strict=True):
+                    sums += vote * learner.probabilities(batch.to(device), head)
                 weight += vote
         return total / weight if weight else torch.full_like(total, 1 / num_classes)
