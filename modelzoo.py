@@ -324,12 +324,13 @@ def make_record(round_id: int, draw: Draw, tasks: Sequence[Task], averages: dict
 
 
 def load_tasks(settings: Settings, options: Options, device: torch.device) -> list[Task]:
-    """The benchmark's tasks, their images on the device. Raises DataError."""
+    """The benchmark's tasks, their images on the device; a dry run leaves no file behind. Raises DataError."""
     return build_dataset(
         task_names=settings.benchmark.names,
         samples=settings.samples,
         data_dir=options.data_dir,
-        download=not options.no_download,
+        download=not (options.no_download or options.dry_run),
+        keep=not options.dry_run,
         device=device,
         named=partial(generator, settings.seed),
         **settings.benchmark.model_dump(exclude={"task_names"}),

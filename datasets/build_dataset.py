@@ -34,6 +34,7 @@ def build_dataset(
     task_names: Sequence[str],
     data_dir: Path,
     download: bool,
+    keep: bool,
     device: torch.device,
     named: NamedGenerator,
     flip: bool = True,
@@ -50,6 +51,7 @@ def build_dataset(
         task_names: each task's name.
         data_dir: where data sets are looked for, and downloaded to.
         download: whether the network may be used.
+        keep: whether prepared images may be kept below ``data_dir``.
         device: where the images are to be.
         named: generators by name, for the choice of samples.
         flip: whether mirror images may serve as augmentation (of colour images; others are never mirrored).
@@ -60,7 +62,7 @@ def build_dataset(
         DataError: the data cannot be had, is damaged, or lacks a class that a task names.
     """
     class_ids = tuple(sorted({class_id for task in tasks for class_id in task if isinstance(class_id, int)}))
-    request = DataRequest(data_dir, download, class_ids, root, image_size, test_fraction, named)
+    request = DataRequest(data_dir, download, keep, class_ids, root, image_size, test_fraction, named)
     data = LOADERS[dataset](request)
     class_ids_of_tasks = [_class_ids(classes, task_id, data) for task_id, classes in enumerate(tasks)]
     augmentation = _augmentation(dataset, num_channels=data.train_images.shape[3], flip=flip)

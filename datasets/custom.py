@@ -234,7 +234,7 @@ def _decoded(root: Path, paths: Sequence[Path], request: DataRequest) -> np.ndar
         for row, path in enumerate(bar):
             yield row, read_image(path, size=size, channels=channels).numpy()[None]
 
-    return cached_array(cache, (len(paths), *size, channels), decoded)
+    return cached_array(cache, (len(paths), *size, channels), decoded, keep=request.keep)
 
 
 def _common_size(paths: Sequence[Path], image_size: int | None) -> tuple[tuple[int, int], int]:

@@ -23,6 +23,7 @@ from torch import Tensor
 
 from datasets.data import DataError, ImageData, NamedGenerator
 
+FETCH = "run without --no_download and --dry_run"
 NPZ_KEYS = ("x_train", "y_train", "x_test", "y_test")
 _NPZ_ERRORS = (OSError, EOFError, ValueError, RuntimeError, MemoryError)  # the last: a header that asks for too much
 _STALE_PART_SEC = 3600  # a killed process's half-written file: older ones are in nobody's hands any more
@@ -35,6 +36,7 @@ class DataRequest:
     Attributes:
         data_dir: where data sets are looked for, and downloaded to.
         download: whether the network may be used.
+        keep: whether images that took work may be kept for the next run, in a file below ``data_dir``.
         class_ids: the ids that occur in the benchmark, ascending; empty where classes go by name.
         root: file or folder of the user's own images.
         image_size: side that the user's own images are resized to.
@@ -44,6 +46,7 @@ class DataRequest:
 
     data_dir: Path
     download: bool
+    keep: bool
     class_ids: tuple[int, ...]
     root: Path | None
     image_size: int | None
@@ -163,7 +166,7 @@ def _torchvision_arrays(
     torchvision_set = getattr(torchvision.datasets, set_name)
     damaged = damage(torchvision_set, folder)
     if damaged:
-        raise DataError(f"{damaged}; put a whole one there, or delete it and run without --no_download")
+        raise DataError(f"{damaged}; put a whole one there, or delete it and {FETCH}")
     arrays = {}
     for part in ("train", "test"):
         found = _torchvision_part(torchvision_set, request, npz, folder, train=part == "train")
@@ -181,7 +184,7 @@ def _torchvision_part(torchvision_set: Any, request: DataRequest, npz: Path, fol
             raise DataError(f"{damaged}; delete it, or {where}") from error
         if not request.download:
             absent = f"{npz.stem}: expected in --data_dir {request.data_dir}, found neither npz nor whole folder"
-            raise DataError(f"{absent}; {where}, or run without --no_download") from error
+            raise DataError(f"{absent}; {where}, or {FETCH}") from error
     try:
         with contextlib.nullcontext() if sys.stderr.isatty() else contextlib.redirect_stderr(io.StringIO()):
             return torchvision_set(request.data_dir, train=train, download=True)  # its bar is for a terminal
@@ -221,22 +224,25 @@ def written_whole(path: Path) -> Iterator[BinaryIO]:
 
 
 def cached_array(
-    path: Path, shape: tuple[int, ...], blocks: Callable[[], Iterator[tuple[int, np.ndarray]]]
+    path: Path, shape: tuple[int, ...], blocks: Callable[[], Iterator[tuple[int, np.ndarray]]], *, keep: bool = True
 ) -> np.ndarray:
     """An array of images from its cache, a .npy file, which is written first where it is not there yet.
 
-    The file is mapped into memory: an image is read from the disk when it is looked at. Where the file cannot be
-    written, the array is held in memory, with a warning.
+    The file is mapped into memory: an image is read from the disk when it is looked at. Where the file may not be
+    written the array is held in memory, and with a warning where it cannot be.
 
     Args:
         path: of the cache; its name tells what it was made from, so that one that exists is the right one.
         shape: ``[N, H, W, C]``.
         blocks: makes the images, uint8 ``[n, H, W, C]``, with the row at which each block begins, in any order.
+        keep: whether the file may be written.
 
     Raises:
         DataError: the cache is damaged, or ``blocks`` raised it.
     """
-    if not path.exists():
+    if path.exists():
+        return memory_mapped(path)
+    if keep:
         try:
             with written_whole(path) as file:
                 np.lib.format.write_array_header_1_0(file, {"descr": "|u1", "fortran_order": False, "shape": shape})
@@ -244,14 +250,14 @@ def cached_array(
                 for row, images in blocks():
                     file.seek(start + row * math.prod(shape[1:]))
                     file.write(images.data)
+            return memory_mapped(path)
         except OSError as error:
             made_anew = "the images are prepared anew at each start"
             warnings.warn(f"{path}: this cache could not be written ({in_one_line(error)}): {made_anew}", stacklevel=2)
-            array = np.empty(shape, np.uint8)
-            for row, images in blocks():
-                array[row : row + len(images)] = images
-            return array
-    return memory_mapped(path)
+    array = np.empty(shape, np.uint8)
+    for row, images in blocks():
+        array[row : row + len(images)] = images
+    return array
 
 
 def memory_mapped(path: Path) -> np.ndarray:

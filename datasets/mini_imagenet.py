@@ -58,7 +58,7 @@ def load_mini_imagenet(request: DataRequest, sizes: Sizes = Sizes()) -> ImageDat
             expected = f"expected {', '.join(file.name for file in paths)} in {folder}, found no {path.name}"
             raise DataError(f"mini_imagenet: {expected}; fetch them from Kaggle, there is no download")
     parts = [_read_part(path, NUM_CLASSES[split], sizes) for path, split in zip(paths, SPLITS, strict=True)]
-    images = torch.from_numpy(_merged(folder, parts, sizes))
+    images = torch.from_numpy(_merged(folder, parts, sizes, keep=request.keep))
     num_train = images.shape[0] // sizes.images_per_class * sizes.train_per_class
     class_names = tuple(name for part in parts for name in part.class_names)
     classes = torch.arange(len(class_names))
@@ -83,12 +83,12 @@ class _Part:
     pixels: "_Contents"
 
 
-def _merged(folder: Path, parts: Sequence[_Part], sizes: Sizes) -> np.ndarray:
+def _merged(folder: Path, parts: Sequence[_Part], sizes: Sizes, *, keep: bool) -> np.ndarray:
     """All images, uint8 ``[N, side, side, 3]``, from the cache if the pickles are those that it was made from."""
     shape = (sizes.images_per_class * sum(NUM_CLASSES.values()), sizes.side, sizes.side, 3)
     cache = folder / f"merged-{_fingerprint(parts, sizes)}.npy"
-    images = cached_array(cache, shape, lambda: _placed(parts, sizes))
-    for other in set(folder.glob("merged-*.npy")) - {cache}:  # made from pickles that are no more
+    images = cached_array(cache, shape, lambda: _placed(parts, sizes), keep=keep)
+    for other in set(folder.glob("merged-*.npy")) - {cache} if keep else ():  # made from pickles that are no more
         with contextlib.suppress(OSError):  # where nothing can be written, nothing needs tidying
             other.unlink()
     return images

@@ -26,8 +26,12 @@ def named_by(seed):
     return lambda *name: generator(seed, *name)
 
 
-def request(data_dir, *, class_ids=(), download=False, root=None, image_size=None, test_fraction=None, seed=0):
-    return DataRequest(Path(data_dir), download, tuple(class_ids), root, image_size, test_fraction, named_by(seed))
+def request(
+    data_dir, *, class_ids=(), download=False, keep=True, root=None, image_size=None, test_fraction=None, seed=0
+):
+    return DataRequest(
+        Path(data_dir), download, keep, tuple(class_ids), root, image_size, test_fraction, named_by(seed)
+    )
 
 
 def digest(*values):

@@ -86,7 +86,7 @@ def own_data(dataset, folder):
 
 def build(config, folder, **options):
     names = config.get("task_names", [f"task {i}" for i in range(len(config["tasks"]))])
-    common = {"task_names": names, "data_dir": folder, "download": False}
+    common = {"task_names": names, "data_dir": folder, "download": False, "keep": True}
     return build_dataset(
         config["dataset"],
         config["tasks"],
@@ -223,7 +223,8 @@ def test_an_npz_needs_neither_torchvision_nor_pillow_nor_scikit_learn(tmp_path):
     program = (
         "import sys; from pathlib import Path; from datasets.build_dataset import LOADERS\n"
         "from datasets.files import DataRequest\n"
-        f"LOADERS['permuted_mnist'](DataRequest(Path({str(tmp_path)!r}), False, (0, 11), None, None, None, None))\n"
+        f"request = DataRequest(Path({str(tmp_path)!r}), False, False, (0, 11), None, None, None, None)\n"
+        "LOADERS['permuted_mnist'](request)\n"
         "print(sorted({'torchvision', 'PIL', 'sklearn', 'scipy'} & sys.modules.keys()))"
     )
     run = subprocess.run([sys.executable, "-c", program], cwd=ROOT, check=True, capture_output=True, text=True)

@@ -7,6 +7,7 @@ import yaml
 
 from datasets.cifar import CIFAR10_CLASSES, CIFAR100_CLASSES, load_cifar10, load_cifar100
 from datasets.data import DataError
+from datasets.files import FETCH
 from tests.make_data import ROOT, make_torchvision_cifar, no_network, random_arrays, request, serve
 
 SETS = {
@@ -99,7 +100,7 @@ def test_a_missing_set_is_named_without_download(archive, tmp_path):
     assert str(error.value) == (
         f"{name}: expected in --data_dir {tmp_path}/none, found neither npz nor whole folder; put it at "
         f"{tmp_path}/none/{name}.npz (x_train, y_train, x_test, y_test) or torchvision's files in "
-        f"{tmp_path}/none/{torchvision_set.base_folder}, or run without --no_download"
+        f"{tmp_path}/none/{torchvision_set.base_folder}, or {FETCH}"
     )
 
 
@@ -126,7 +127,7 @@ def test_a_damaged_file_is_named_and_not_opened(archive, tmp_path, part):
         file.write(b"!")
     with pytest.raises(DataError, match=re.escape(f"{folder / filename}: expected MD5 {md5}, got ")) as error:
         load(request(tmp_path))
-    assert str(error.value).endswith("; put a whole one there, or delete it and run without --no_download")
+    assert str(error.value).endswith(f"; put a whole one there, or delete it and {FETCH}")
 
 
 def test_a_folder_that_lacks_a_file_counts_as_absent(archive, tmp_path):

@@ -14,6 +14,7 @@ import yaml
 from PIL import Image
 
 import modelzoo
+from tests.make_data import make_image_folder
 from tests.small_runs import (
     ROOT,
     class_images,
@@ -286,6 +287,21 @@ def test_a_dry_run_prints_settings_plan_and_time_and_writes_nothing(tmp_path, mo
     assert re.search(
         r"^84 images to train on at [\d,]+ a second, 154 to predict .* about [\d.]+ minutes$", printed.out, re.M
     )
+
+
+def test_a_dry_run_keeps_no_prepared_images_and_downloads_nothing(tmp_path, monkeypatch, capsys):
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr("torchvision.datasets.CIFAR100.download", lambda self: pytest.fail("downloaded"))
+    make_image_folder(tmp_path / "pets", ("cat", "dog"), sizes=((24, 24),))
+    write_recipe(tmp_path)
+    (tmp_path / "pets.yaml").write_text("dataset: image_folder\nroot: pets\ntest_fraction: 0.4\ntasks: [[cat, dog]]\n")
+    (tmp_path / "cifar.yaml").write_text(CIFAR)
+    before = sorted(tmp_path.rglob("*"))
+    for name, status in (("pets", 0), ("cifar", 2)):
+        flags = ["--data_config", f"{name}.yaml", "--hp_config", "small.yaml", "--epochs", "1", "--device", "cpu"]
+        assert modelzoo.main([*flags, "--dry_run"]) == status
+    assert "--dry_run" in capsys.readouterr().err
+    assert sorted(tmp_path.rglob("*")) == before
 
 
 def test_a_dry_run_minds_no_existing_folder_but_minds_mistakes(finished, capsys):

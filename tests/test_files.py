@@ -173,6 +173,12 @@ def test_where_no_cache_can_be_written_the_array_is_held_with_a_warning(tmp_path
     assert array[:, 0, 0, 0].tolist() == [0, 1, 2]
 
 
+def test_where_no_cache_may_be_written_the_array_is_held(tmp_path):
+    array = cached_array(tmp_path / "images.npy", (3, 2, 2, 1), blocks, keep=False)
+    assert array[:, 0, 0, 0].tolist() == [0, 1, 2]
+    assert not list(tmp_path.iterdir())
+
+
 def test_a_damaged_cache_is_named(tmp_path):
     path = tmp_path / "images.npy"
     cached_array(path, (3, 2, 2, 1), blocks)

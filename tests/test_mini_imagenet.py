@@ -28,8 +28,8 @@ def contents(folder):
     return [pickle.loads((folder / f"mini-imagenet-cache-{split}.pkl").read_bytes()) for split in mini_imagenet.SPLITS]
 
 
-def load(folder):
-    return load_mini_imagenet(request(folder.parent), SMALL)
+def load(folder, **options):
+    return load_mini_imagenet(request(folder.parent, **options), SMALL)
 
 
 def rewrite(folder, split, content, protocol=4):
@@ -51,6 +51,16 @@ def test_splits_are_merged_in_order_and_each_class_is_cut_in_train_and_test(fold
         assert np.array_equal(data.test_images, images[:, 4]), start
         assert data.train_classes.tolist() == [class_id for class_id in range(100) for _ in range(4)]
         assert data.test_classes.tolist() == list(range(100))
+
+
+def test_where_nothing_is_to_be_kept_the_folder_stays_as_it_is(folder):
+    stale = folder / "merged-0123456789abcdef.npy"
+    stale.touch()
+    before = sorted(folder.iterdir())
+    data = load(folder, keep=False)
+    assert sorted(folder.iterdir()) == before
+    assert digest(data.train_images, data.test_images) == digest(load(folder).train_images, load(folder).test_images)
+    assert not stale.exists()
 
 
 def test_class_dict_gives_the_names(folder):

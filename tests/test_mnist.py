@@ -5,6 +5,7 @@ import pytest
 import torchvision.datasets
 
 from datasets.data import DataError
+from datasets.files import FETCH
 from datasets.mnist import load_mnist
 from tests.make_data import make_torchvision_mnist, no_network, random_arrays, request, serve
 
@@ -80,7 +81,7 @@ def test_a_truncated_file_is_named(tmp_path, folder, name, keep, what):
     path.write_bytes(path.read_bytes()[:keep])
     with pytest.raises(DataError) as error:
         load_mnist(request(tmp_path, download=True))
-    assert str(error.value) == f"{path}: {what}; put a whole one there, or delete it and run without --no_download"
+    assert str(error.value) == f"{path}: {what}; put a whole one there, or delete it and {FETCH}"
 
 
 @pytest.mark.parametrize("content", [b"", b"no pickle", b"\x80\x02K\x01."])

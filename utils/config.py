@@ -296,7 +296,7 @@ def build_parser() -> argparse.ArgumentParser:
     add("--threads", type=int, metavar="N", help="CPU threads of this process (all)")
     add("--compile", action="store_true", help="compile the training step: for long runs on a GPU")
     add("--checkpoint_every_sec", type=float, default=300.0, metavar="N", help="training lost at most (300)")
-    add("--dry_run", action="store_true", help="check, plan, time a few steps; make no run folder")
+    add("--dry_run", action="store_true", help="check, plan, time a few steps; write nothing, download nothing")
 
     use = parser.add_argument_group("use a zoo that was grown")
     use.add_argument("--evaluate", type=Path, metavar="RUN_DIR", help="test accuracies again, from the saved learners")
