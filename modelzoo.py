@@ -109,7 +109,7 @@ class RunningAverage:
             return float(np.log(total.shape[1])), 1 / total.shape[1]
         likelihood = total.gather(1, labels[:, None]).double() / self.weight
         accuracy = (total.argmax(dim=1) == labels).double().mean()
-        return float(-likelihood.clamp(min=1e-12).log().mean()), float(accuracy)
+        return float(-likelihood.clamp(1e-12, 1).log().mean()), float(accuracy)
 
 
 def boosting_weights(losses: Sequence[float]) -> np.ndarray:

@@ -188,6 +188,21 @@ def test_fp16_scales_its_loss_and_skips_a_step_that_overflows():
     assert torch.isfinite(net.heads.weight).all()
 
 
+def test_fp16_that_overflows_in_its_first_step_begins_with_the_second():
+    net = network()
+    learner = training(net, precision="fp16", lr=0.01)
+    learner.scaler = torch.amp.GradScaler("cpu", init_scale=2.0**40)
+    before = [parameter.clone() for parameter in net.parameters()]
+    steps = learner.steps()
+    next(steps)
+    assert all(map(torch.equal, net.parameters(), before))
+    assert not any(velocity.any() for velocity in learner.optimizer.velocities)
+    learner.scaler.update(2.0**10)
+    next(steps)
+    assert not any(map(torch.equal, net.parameters(), before))
+    assert max(float(velocity.abs().max()) for velocity in learner.optimizer.velocities) < 100
+
+
 def test_auto_precision_on_the_cpu_is_fp32():
     nets = network(), network()
     for net, precision in zip(nets, ("fp32", "auto"), strict=True):

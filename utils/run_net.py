@@ -49,7 +49,8 @@ class SGD:
 
     def __init__(self, parameters: Iterable[nn.Parameter], *, momentum: float, nesterov: bool, l2_reg: float):
         self.parameters: list[Tensor] = list(parameters)
-        self.velocities: list[Tensor | None] = [None] * len(self.parameters)
+        # Zeros, not None: torch would leave what it makes unset if the first step of all is skipped, as under fp16.
+        self.velocities: list[Tensor | None] = [torch.zeros_like(parameter) for parameter in self.parameters]
         self.momentum = momentum
         self.nesterov = nesterov
         self.l2_reg = l2_reg
@@ -197,9 +198,7 @@ class Training:
     def load_state_dict(self, state: dict[str, Any]) -> None:
         """Go on from where ``state_dict`` was taken."""
         self.network.load_state_dict(state["network"])
-        self.optimizer.velocities = [
-            None if velocity is None else velocity.to(self.device) for velocity in state["velocities"]
-        ]
+        self.optimizer.velocities = [velocity.to(self.device) for velocity in state["velocities"]]
         self.scaler.load_state_dict(state["scaler"])
         self.loss_sum = state["loss_sum"].to(self.device)
         self.epoch, self.minibatch = state["epoch"], state["minibatch"]
