@@ -12,6 +12,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+FINGERPRINT_IMAGES = 8  # of a class, about
 NamedGenerator = Callable[..., torch.Generator]  # named("replay", 3) is the generator of that consumer
 
 
@@ -86,15 +87,16 @@ class Task:
     def fingerprint(self) -> str:
         """Tells the task's data from others without reading all of it.
 
-        Of the number of its examples and the first image of each class, in both parts.
+        Of the number of its examples and some images of each class, spread evenly, in both parts.
         """
         digest = hashlib.blake2b(digest_size=8)
         for split in (self.train, self.test):
             labels = split.labels.cpu()
             digest.update(repr(labels.bincount().tolist()).encode())
             for label in range(self.num_classes):
-                first = split.rows[int((labels == label).nonzero()[0])]
-                digest.update(split.images[first].cpu().numpy().tobytes())
+                positions = (labels == label).nonzero().flatten()
+                spread = positions[:: max(1, len(positions) // FINGERPRINT_IMAGES)]
+                digest.update(split.images[split.rows[spread.to(split.rows.device)]].cpu().numpy().tobytes())
         return digest.hexdigest()
 
 
@@ -115,7 +117,7 @@ def cut_tasks(
         names: each task's name.
         augmentation: what may be done to a training image.
         samples: training examples kept of each class (all, if there are fewer); None keeps all.
-        named: generators by name; a class keeps the same examples in whichever task it appears.
+        named: generators by name; a class, by its name, keeps the same examples in whichever task and place it appears.
 
     Raises:
         DataError: a class without training or without test images.
@@ -128,7 +130,7 @@ def cut_tasks(
             if not len(rows):
                 raise DataError(f"tasks[{task_id}]: class {data.class_names[class_id]!r} has no {part} images")
             if part == "training" and samples is not None:
-                keep = torch.randperm(len(rows), generator=named("samples", class_id))[:samples]
+                keep = torch.randperm(len(rows), generator=named("samples", data.class_names[class_id]))[:samples]
                 rows = rows[keep.sort().values.to(rows.device)]
             rows_of_label.append(rows)
         labels = torch.repeat_interleave(torch.tensor([len(rows) for rows in rows_of_label]))

@@ -1,4 +1,5 @@
 import math
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -72,6 +73,23 @@ def test_samples_of_a_class_are_the_same_in_every_task_and_move_with_the_seed():
     assert kept[0] == kept[1]
     other = telling_tasks(((0, 1),), samples=3, seed=1)[0]
     assert not torch.equal(first.train.rows, other.train.rows)
+
+
+def test_samples_of_a_class_do_not_depend_on_the_classes_before_it():
+    data = telling_data()
+    renamed = replace(data, train_classes=(data.train_classes + 1) % 6, class_names=tuple("fabcde"))
+    (first,), (second,) = (
+        cut_tasks(each, [ids], names=["x"], augmentation=NONE, samples=3, named=named_by(0))
+        for each, ids in ((data, [0, 1]), (renamed, [1, 2]))
+    )
+    assert first.class_names == second.class_names == ("a", "b")
+    assert torch.equal(first.train.rows, second.train.rows)
+
+
+def test_a_fingerprint_tells_apart_which_images_are_kept():
+    prints = {telling_tasks(((0, 1),), samples=5, seed=seed)[0].fingerprint for seed in range(20)}
+    assert len(prints) == 20
+    assert telling_tasks(samples=5)[0].fingerprint in prints
 
 
 def test_a_class_without_test_images_is_refused():
