@@ -3,6 +3,7 @@ import csv
 import numpy as np
 import pytest
 import yaml
+from scipy import stats
 
 from tests.make_runs import CONV, DIGITS, continual, make_run
 from utils.config import ConfigError, read_command
@@ -53,6 +54,21 @@ def test_methods_that_agree_differ_by_nothing():
     assert (found.difference.mean, found.wilcoxon_p) == (0.0, 1.0)
 
 
+def test_equal_differences_are_ties_and_none_is_a_zero_however_they_round():
+    ours = {0: [0.1, 0.6, 0.3, 0.9], 1: [0.2, 0.7, 0.5, 0.9], 2: [0.3, 0.8, 0.4, 0.9]}
+    other = {0: [0.3, 0.3, 0.1, 1.0], 1: [0.2, 0.4, 0.2, 1.1], 2: [0.1, 0.5, 0.0, 1.2]}
+    found = paired_by_task(ours, other)
+    assert found.difference.mean == pytest.approx((0 + 0.3 + 0.3 - 0.2) / 4)
+    assert found.wilcoxon_p == stats.wilcoxon([0, 3, 3, -2]).pvalue
+    assert found.wilcoxon_p != stats.wilcoxon([-1e-17, 0.3, 0.3 + 1e-16, -0.2]).pvalue
+
+
+def test_matrices_without_ranks_have_no_correlation():
+    ours, published = np.array([[0, 0.02], [0.02, 0]]), np.array([[0, 0.01], [0.03, 0]])
+    assert rank_correlation(ours, published) is None
+    assert rank_correlation(published, published).rho == pytest.approx(1.0)
+
+
 def test_rank_correlation_leaves_out_the_diagonal_and_what_is_not_known():
     nan = float("nan")
     ours = np.array([[9, 1, 2], [3, 9, 4], [5, nan, 9]])
@@ -93,6 +109,7 @@ def test_report_of_run_folders(folders, capsys):
     assert {path.name for path in (folders / "out").iterdir()} == {
         "report.md",
         "report.csv",
+        "comparisons.csv",
         "evolution_continual_b5_e1_split_digits_conv.png",
         "rounds_split_digits_conv.png",
     }
@@ -193,6 +210,44 @@ def test_methods_may_be_compared_with_another_than_the_first(folders, capsys):
     assert "--against: expected one of continual-b1-e1, continual-b5-e1, got 'nobody'" in capsys.readouterr().err
 
 
+def test_methods_are_compared_with_the_first_that_was_run(tmp_path, capsys):
+    path = write_suite(tmp_path / "suite.yaml", rows={"A": "--tasks_per_round 1", "B": "", "C": "--tasks_per_round 3"})
+    runs = {(row, "Digits"): {0: continual(*[accuracy] * 5)} for row, accuracy in (("B", 0.7), ("C", 0.8))}
+    make_suite_runs(path, tmp_path / "runs", runs)
+    argv = ["--suite", str(path), "--suite_dir", str(tmp_path / "runs")]
+    assert report.main(argv) == 0
+    lines = [line.split() for line in capsys.readouterr().out.splitlines()]
+    assert ["Digits", "C", "B", "+10.00"] in [words[:4] for words in lines]
+    with open(tmp_path / "runs/report/comparisons.csv", encoding="utf-8") as file:
+        (line,) = csv.DictReader(file)
+    assert (line["method"], line["against"], line["n"], line["seeds"]) == ("C", "B", "5", "0")
+    assert float(line["mean"]) == pytest.approx(0.1)
+    assert report.main([*argv, "--against", "A"]) == 0
+    assert capsys.readouterr().out.count("A was not run") == 2
+
+
+def test_average_accuracy_is_always_told(tmp_path, capsys):
+    path = write_suite(tmp_path / "suite.yaml", metrics=["forgetting"])
+    make_suite_runs(path, tmp_path / "runs", {("Zoo", "Digits"): {0: continual(*[0.7] * 5)}})
+    assert report.main(["--suite", str(path), "--suite_dir", str(tmp_path / "runs")]) == 0
+    assert "70.00 (1)" in capsys.readouterr().out
+
+
+def test_pairs_without_a_matrix_are_columns(tmp_path, capsys):
+    column = {"benchmark": str(DIGITS), "recipe": str(CONV), "pairs_of": [0, 1], "rows": ["Zoo"]}
+    path = write_suite(tmp_path / "suite.yaml", columns={"Pairs": column}, rows={"Zoo": "--tasks_per_round 2"})
+    make_suite_runs(path, tmp_path / "runs", {("Zoo", "Pairs 0+1"): {0: continual(0.7, 0.7)}})
+    assert report.main(["--suite", str(path), "--suite_dir", str(tmp_path / "runs")]) == 0
+    assert "Pairs 0+1  Zoo" in capsys.readouterr().out
+
+
+def test_accuracies_that_do_not_fit_the_summary_are_named(folders, capsys):
+    path = folders / "zoo0/accuracy.csv"
+    path.write_text("".join(path.read_text().splitlines(keepends=True)[:-1]))
+    assert report.main([str(folders / "zoo0")]) == 2
+    assert "accuracy.csv: expected 5 rounds that end as in summary.json" in capsys.readouterr().err
+
+
 def test_methods_with_other_tasks_are_said_not_to_be_compared(tmp_path, capsys):
     make_run(tmp_path / "a", settings("--tasks_per_round", "1"), continual(*[0.7] * 5))
     make_run(tmp_path / "b", settings("--num_rounds", "3"), continual(*[0.7] * 3))
@@ -284,6 +339,36 @@ def test_competition_matches_by_name(tmp_path, capsys):
 )
 def test_a_published_matrix_that_does_not_fit(tmp_path, capsys, matrix, message):
     path = competition_suite(tmp_path, matrix)
+    assert report.main(["--suite", str(path), "--suite_dir", str(tmp_path / "runs")]) == 2
+    assert message in capsys.readouterr().err
+
+
+def test_a_matrix_without_ranks_says_so(tmp_path, capsys):
+    path = competition_suite(tmp_path, "row,A,B,C\nA,0,1,9\nB,2,0,9\nC,9,9,0\n")
+    runs = {("Isolated", "alone"): {0: continual(0.5, 0.6, 0.7)}, ("Multi-Head", "together 0+1"): {0: [[0.51, 0.61]]}}
+    make_suite_runs(path, tmp_path / "runs", runs)
+    assert report.main(["--suite", str(path), "--suite_dir", str(tmp_path / "runs")]) == 0
+    text = capsys.readouterr().out
+    assert "matrix: not defined, all entries known are equal" in text
+    assert "3 tasks, 1 seeds, 2 pairs not run: mean gain by a second task +1.00 points" in text
+
+
+@pytest.mark.parametrize(
+    ("changes", "message"),
+    [
+        ({"flags": "--epochs 7"}, "competition: expected alone and together with the same settings, got other epochs"),
+        ({"benchmark": "other.yaml"}, "competition.together: expected tasks of competition.alone, got 'x', none of"),
+    ],
+)
+def test_tasks_are_learned_together_as_they_are_alone(tmp_path, capsys, monkeypatch, changes, message):
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "other.yaml").write_text(
+        "dataset: digits\ntasks: [[0, 2], [2, 3], [4, 5]]\ntask_names: [x, 2 and 3, 4 and 5]\n"
+    )
+    path = competition_suite(tmp_path, "row,A,B,C\nA,0,1,9\nB,2,0,9\nC,9,9,0\n")
+    values = yaml.safe_load(path.read_text())
+    values["columns"]["together"] |= changes
+    path.write_text(yaml.safe_dump(values))
     assert report.main(["--suite", str(path), "--suite_dir", str(tmp_path / "runs")]) == 2
     assert message in capsys.readouterr().err
 

@@ -70,8 +70,8 @@ def accuracy_figure(
         axes.legend(loc="upper center", bbox_to_anchor=(0.5, -0.1), ncols=2, frameon=False)
     axes.set_xlim(-0.02 * len(accuracy), 1.02 * len(accuracy) - 1)
     _dress(axes)
-    last = len(accuracy) - 1
-    _name_lines(axes, last, accuracy[-1, seen], [task_names[task] for task in seen], colours if continual else None)
+    ends = np.full(len(seen), len(accuracy) - 1)
+    _name_lines(axes, ends, accuracy[-1, seen], [task_names[task] for task in seen], colours if continual else None)
     return _png(figure)
 
 
@@ -113,7 +113,8 @@ def rounds_figure(
     _dress(axes)
     named = [*curves, *levels, *published]
     colours = [*map(_colour, range(len(curves) + len(levels))), *[GREY] * len(published)]
-    _name_lines(axes, last, np.array([line.y[-1] for line in named]), [line.label for line in named], colours)
+    ends = np.array([*(line.x[-1] for line in curves), *[last] * len(levels), *(line.x[-1] for line in published)])
+    _name_lines(axes, ends, np.array([line.y[-1] for line in named]), [line.label for line in named], colours)
     notes = []
     if any(curve.std is not None for curve in curves):
         notes.append("band: ± 1 standard deviation over seeds")
@@ -157,7 +158,7 @@ def sweep_figure(curves: Sequence[Curve], *, xlabel: str, ticks: Sequence[str], 
 
 
 def competition_figure(
-    ours: np.ndarray, published: np.ndarray, names: Sequence[str], *, source: str, rho: float, num_seeds: int
+    ours: np.ndarray, published: np.ndarray, names: Sequence[str], *, source: str, rho: float | None, num_seeds: int
 ) -> bytes:
     """Ours and the published matrix of gains side by side, and entry against entry.
 
@@ -166,7 +167,7 @@ def competition_figure(
         published: as ours.
         names: of the T tasks.
         source: of the published one.
-        rho: Spearman's rank correlation of the two.
+        rho: Spearman's rank correlation of the two, if it is defined.
         num_seeds: of ours.
     """
     figure = Figure(figsize=(18, 7), layout="constrained")
@@ -183,8 +184,11 @@ def competition_figure(
     right.scatter(100 * published[apart], 100 * ours[apart], s=18, color=OKABE_ITO[0], alpha=0.7)
     right.axhline(0, color="0.8", zorder=0)
     right.axvline(0, color="0.8", zorder=0)
+    correlation = "not defined" if rho is None else f"{rho:+.2f}"
     right.set(
-        xlabel="published gain, points", ylabel="gain here, points", title=f"entry by entry: Spearman's rho {rho:+.2f}"
+        xlabel="published gain, points",
+        ylabel="gain here, points",
+        title=f"entry by entry: Spearman's rho {correlation}",
     )
     right.set_box_aspect(1)
     right.spines[["top", "right"]].set_visible(False)
@@ -227,13 +231,13 @@ def _png(figure: Figure) -> bytes:
 
 
 def _name_lines(
-    axes: Axes, end: float, heights: np.ndarray, names: Sequence[str], colours: Sequence[str] | np.ndarray | None
+    axes: Axes, ends: np.ndarray, heights: np.ndarray, names: Sequence[str], colours: Sequence[str] | np.ndarray | None
 ) -> None:
     """Write each line's name and height right of its end, as near to it as others' names allow.
 
     Args:
         axes: with all that is to be drawn in it, so that its limits stand.
-        end: x of the lines' ends.
+        ends: x of each line's end.
         heights: y of each line's end.
         names: of the lines.
         colours: of the names; grey, if none are given.
@@ -247,7 +251,7 @@ def _name_lines(
         colour = "0.35" if colours is None else colours[line]
         axes.annotate(
             f"{name}  {100 * heights[line]:.1f}",
-            xy=(end, heights[line]),
+            xy=(ends[line], heights[line]),
             xytext=(1.05, place),
             textcoords="axes fraction",
             va="center",

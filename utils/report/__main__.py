@@ -42,12 +42,12 @@ class Line(NamedTuple):
 
 
 class Pairing(NamedTuple):
-    """A method against another on a benchmark; None where they have no seed in common."""
+    """A method against another on a benchmark; where they cannot be compared, why."""
 
     column: str
     row: str
     other: str
-    comparison: Comparison | None
+    comparison: Comparison | str
 
 
 def make_lines(results: Sequence[Result], suite: Suite | None) -> list[Line]:
@@ -60,7 +60,7 @@ def make_lines(results: Sequence[Result], suite: Suite | None) -> list[Line]:
     lines = []
     for result in results:
         elapsed = [run.summary["elapsed_sec"] for run in result.runs.values()]
-        for metric in suite.metrics if suite else ("average_accuracy",):
+        for metric in dict.fromkeys(("average_accuracy", *(suite.metrics if suite else ()))):
             number, source = published.get((result.row, result.group, metric), (None, ""))
             if metric != "average_accuracy" and not result.settings.continual:
                 continue
@@ -80,16 +80,21 @@ def make_lines(results: Sequence[Result], suite: Suite | None) -> list[Line]:
 
 
 def make_pairings(results: Sequence[Result], against: str | None) -> list[Pairing]:
-    """Each method of a column against one of them: the column's first, if none is named."""
+    """Each method of a column against one of them: the one named, or the column's first that was run."""
     pairings = []
     for column in dict.fromkeys(result.column for result in results):
         methods = [result for result in results if result.column == column]
-        base = next((result for result in methods if result.row == against), None) if against else methods[0]
+        bases = [result for result in methods if (result.row == against if against else result.runs)]
         for other in methods:
-            if base and other is not base and base.runs and other.runs:
-                comparison = paired_by_task(other.final_accuracy(), base.final_accuracy())
-                pairings.append(Pairing(column, other.row, base.row, comparison))
+            if bases and other is not bases[0] and other.runs:
+                pairings.append(Pairing(column, other.row, bases[0].row, _compared(other, bases[0])))
     return pairings
+
+
+def _compared(one: Result, other: Result) -> Comparison | str:
+    if not other.runs:
+        return f"{other.row} was not run"
+    return paired_by_task(one.final_accuracy(), other.final_accuracy()) or "not the same tasks, or no seed in common"
 
 
 def percent(value: float | None, *, signed: bool = False) -> str:
@@ -161,8 +166,8 @@ def pairings_table(pairings: Sequence[Pairing]) -> Table:
     header = ("benchmark", "method", "against", "difference, points", "95 % interval", "tasks", "Wilcoxon p", "seeds")
     table = Table("Difference of two methods, paired by task, each task averaged over seeds", header)
     for column, row, other, comparison in pairings:
-        if comparison is None:
-            table.rows.append((column, row, other, "not the same tasks, or no seed in common", "", "", "", ""))
+        if isinstance(comparison, str):
+            table.rows.append((column, row, other, comparison, "", "", "", ""))
             continue
         difference, p_value, seeds = comparison
         table.rows.append(
@@ -206,15 +211,34 @@ def details_csv(lines: Iterable[Line]) -> str:
     return buffer.getvalue()
 
 
-def competition_lines(found: Matrices, correlation: Correlation, source: str) -> list[str]:
+def pairings_csv(pairings: Iterable[Pairing]) -> str:
+    """The comparisons that could be made as csv, fractions in full precision."""
+    buffer = io.StringIO()
+    writer = csv.writer(buffer, lineterminator="\n")
+    writer.writerow(("benchmark", "method", "against", "mean", "std", "low", "high", "n", "wilcoxon_p", "seeds"))
+    for column, row, other, comparison in pairings:
+        if not isinstance(comparison, str):
+            difference, p_value, seeds = comparison
+            writer.writerow((column, row, other, *difference, p_value, " ".join(map(str, seeds))))
+    return buffer.getvalue()
+
+
+def competition_lines(found: Matrices, correlation: Correlation | None, source: str) -> list[str]:
     """The comparison of the two matrices in words."""
-    apart = ~np.eye(len(found.names), dtype=bool) & np.isfinite(found.ours)
-    ours, published = (100 * np.nanmean(matrix[apart]) for matrix in (found.ours, found.published))
+    apart = ~np.eye(len(found.names), dtype=bool)
+    known = apart & np.isfinite(found.ours)
+    ours, published = (100 * np.nanmean(matrix[known]) for matrix in (found.ours, found.published))
+    defined = "not defined, all entries known are equal"
+    if correlation:
+        defined = (
+            f"{correlation.rho:+.3f} over {correlation.n} entries "
+            f"(p {correlation.p_value:.2g}, as if entries were independent)"
+        )
+    missing = f", {(apart.sum() - known.sum()) // 2} pairs not run" if known.sum() < apart.sum() else ""
     return [
-        f"Task competition, {len(found.names)} tasks, {found.num_seeds} seeds: mean gain by a second task "
+        f"Task competition, {len(found.names)} tasks, {found.num_seeds} seeds{missing}: mean gain by a second task "
         f"{ours:+.2f} points (published {published:+.2f}).",
-        f"Spearman's rank correlation with the published matrix: {correlation.rho:+.3f} over {correlation.n} entries "
-        f"(p {correlation.p_value:.2g}, as if entries were independent). Published: {source}.",
+        f"Spearman's rank correlation with the published matrix: {defined}. Published: {source}.",
     ]
 
 
@@ -237,11 +261,14 @@ def make_report(
         raise ConfigError(f"--against: expected one of {', '.join(rows)}, got {against!r}")
     from utils.report.figures import make_figures  # here, since matplotlib takes half a second to import
 
-    shown = [result for result in results if result.column == result.group]
+    pairs = suite.competition.together if suite and suite.competition else None  # shown by its figure
+    shown = [result for result in results if result.group != pairs]
     lines, pairings = make_lines(shown, suite), make_pairings(shown, against)
     tables = [overview_table(lines), details_table(lines), *([pairings_table(pairings)] if pairings else [])]
     below = provenance(results)
     files = {"report.csv": details_csv(lines).encode()}
+    if pairings:
+        files["comparisons.csv"] = pairings_csv(pairings).encode()
     found = matrices(suite.competition, results) if suite and suite.competition else None
     correlation = None
     if suite and suite.competition and found:
@@ -282,7 +309,7 @@ def read_flags(argv: Sequence[str] | None) -> argparse.Namespace:
         "--against", metavar="METHOD", help="what the others are compared with (the first of each benchmark)"
     )
     parser.add_argument(
-        "--out", type=Path, metavar="DIR", help="where report.md, report.csv and figures go (<suite_dir>/report)"
+        "--out", type=Path, metavar="DIR", help="where report.md, csv files and figures go (<suite_dir>/report)"
     )
     flags = parser.parse_args(argv)
     if bool(flags.run_dirs) == bool(flags.suite):

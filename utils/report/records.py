@@ -77,6 +77,9 @@ def read_run(run_dir: Path) -> RunRecord:
         accuracy = np.genfromtxt(path, delimiter=",", skip_header=1, ndmin=2)[:, 1:]
     except (OSError, ValueError, IndexError) as error:
         raise RunFolderError(f"{path}: expected the accuracies of a run ({error})") from error
+    last = accuracy[-1] if len(accuracy) == summary["num_rounds"] else np.empty(0)
+    if last[~np.isnan(last)].tolist() != summary["final_accuracy"]:
+        raise RunFolderError(f"{path}: expected {summary['num_rounds']} rounds that end as in summary.json, got others")
     return RunRecord(accuracy, summary, read_env(run_dir))
 
 

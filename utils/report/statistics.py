@@ -7,6 +7,7 @@ import numpy as np
 from scipy import stats
 
 CONFIDENCE = 0.95
+DECIMALS = 10  # to which equal accuracies stay equal when they are averaged: ranks need their ties
 
 
 class Estimate(NamedTuple):
@@ -60,6 +61,7 @@ def paired_by_task(ours: Mapping[int, Sequence[float]], other: Mapping[int, Sequ
     if not seeds or len({len(values[seed]) for values in (ours, other) for seed in seeds}) > 1:
         return None
     by_task = np.mean([ours[seed] for seed in seeds], axis=0) - np.mean([other[seed] for seed in seeds], axis=0)
+    by_task = by_task.round(DECIMALS)
     p_value = float(stats.wilcoxon(by_task).pvalue) if by_task.any() else 1.0
     return Comparison(estimate(by_task.tolist()), p_value, seeds)
 
@@ -72,8 +74,11 @@ class Correlation(NamedTuple):
     n: int
 
 
-def rank_correlation(ours: np.ndarray, published: np.ndarray) -> Correlation:
-    """Of two square matrices' entries off the diagonal, where both have a number."""
+def rank_correlation(ours: np.ndarray, published: np.ndarray) -> Correlation | None:
+    """Of two square matrices' entries off the diagonal, where both have a number; None where all are equal in one."""
     apart = ~np.eye(len(ours), dtype=bool) & np.isfinite(ours) & np.isfinite(published)
-    result = stats.spearmanr(ours[apart], published[apart])
-    return Correlation(float(result.statistic), float(result.pvalue), int(apart.sum()))
+    one, other = ours[apart].round(DECIMALS), published[apart].round(DECIMALS)
+    if len(np.unique(one)) < 2 or len(np.unique(other)) < 2:
+        return None
+    result = stats.spearmanr(one, other)
+    return Correlation(float(result.statistic), float(result.pvalue), len(one))
