@@ -1,11 +1,13 @@
+import hashlib
 import json
 import os
 import signal
+import socket
 import subprocess
 import sys
 import threading
 import time
-from concurrent.futures import ThreadPoolExecutor
+from concurrent.futures import Future, ThreadPoolExecutor
 from pathlib import Path
 
 import filelock
@@ -16,10 +18,11 @@ import yaml
 from tests.make_runs import CONV, DIGITS, ROOT, continual, make_run
 from utils.config import ConfigError, read_benchmark, read_command
 from utils.suite import __main__ as suite
+from utils.suite import on_ray
 from utils.suite import run as suite_run
-from utils.suite.file import read_cells, read_suite, slug, write_benchmarks
+from utils.suite.file import read_cells, read_labelled_csv, read_suite, slug, write_benchmarks
 from utils.suite.progress import duration, seconds_left
-from utils.suite.run import Died, Job, carry_out, is_locked
+from utils.suite.run import Died, Job, Outcome, carry_out, is_locked
 
 COLUMN = {"benchmark": str(DIGITS), "recipe": str(CONV)}
 ROWS = {"Isolated": "--continual --tasks_per_round 1", "Model Zoo, b = 2": "--continual --tasks_per_round 2"}
@@ -45,10 +48,32 @@ def cells_of(path: Path):
 # The file
 
 
-@pytest.mark.parametrize("path", sorted((ROOT / "config/suite").glob("*.yaml")), ids=lambda path: path.stem)
+SHIPPED = sorted((ROOT / "config/suite").glob("*.yaml"))
+# Digests of all that a suite says, its published numbers among it, and of the files of published numbers.
+GOLDEN = {
+    "coarse_cifar100_competition.csv": "8b35e6358f03bffb",
+    "competition.yaml": "e0ccbeec2a58e1ea",
+    "demo.yaml": "5cca9f110be45265",
+    "notebook.yaml": "8de80a43052d2499",
+    "paper_multi_epoch.yaml": "8bbc2085082bcf8d",
+    "replay.yaml": "96aab89234a0d0c7",
+    "single_epoch_conv.yaml": "257106ea5a7b61e0",
+    "split_cifar100_single_epoch_curves.csv": "24cb76be4406aefe",
+    "tasks_per_round.yaml": "6a7ec7e78ae04a55",
+}
+
+
+@pytest.mark.parametrize("path", SHIPPED, ids=lambda path: path.stem)
 def test_shipped_suites_are_sound(path, monkeypatch):
     monkeypatch.chdir(ROOT)
     assert cells_of(path)
+
+
+def test_shipped_suites_and_published_numbers_are_as_they_were():
+    content = {path.name: read_suite(path).model_dump_json() for path in SHIPPED}
+    content |= {path.name: repr(read_labelled_csv(path)) for path in (ROOT / "config/suite").glob("*.csv")}
+    digests = {name: hashlib.blake2b(text.encode(), digest_size=8).hexdigest() for name, text in content.items()}
+    assert digests == GOLDEN
 
 
 def test_some_tasks_of_a_benchmark(tmp_path):
@@ -110,8 +135,17 @@ def test_flags_come_from_suite_column_and_row_the_last_counting(tmp_path):
         ({"flags": "--continual true"}, "expected flags that say how a zoo grows, got the word 'true'"),
         ({"flags": "--help"}, "--help: expected flags that say how a zoo grows"),
         ({"seeds": []}, "seeds:"),
-        ({"seeds": [0, 0]}, "seeds: expected each once, got [0, 0]"),
+        ({"seeds": [0, 0]}, "seeds: expected each once, got 0 twice"),
         ({"title": 3}, "title:"),
+        ({"columns": {"C": COLUMN | {"rows": ["Isolated", "Isolated"]}}}, "columns.C.rows: expected each once, got"),
+        (
+            {
+                "published": [
+                    {"row": "Isolated", "percent": {"Digits": percent}, "source": "s"} for percent in (1.0, 2.0)
+                ]
+            },
+            "published: expected each once, got ('Isolated', 'average_accuracy', 'Digits') twice",
+        ),
     ],
 )
 def test_a_mistake_is_a_line_and_status_2_before_anything_starts(values, message, tmp_path, capsys):
@@ -131,6 +165,7 @@ def test_a_mistake_is_a_line_and_status_2_before_anything_starts(values, message
         (["--device", "nonsense"], "--device: expected auto, cpu, cuda, cuda:<i> or mps, got 'nonsense'"),
         (["--device", "cuda:0", "--ray"], "--device: expected cuda beside --ray"),
         (["--checkpoint_every_sec", "-1"], "--checkpoint_every_sec: expected 0 or more, got -1"),
+        (["--checkpoint_every_sec", "nan"], "--checkpoint_every_sec: expected 0 or more, got nan"),
         (["--jobs", "0"], "--jobs: expected 1 or more"),
         (["--jobs", "1", "--per_gpu", "1"], "--jobs, --per_gpu"),
         (["--jobs", "1", "--ray", "auto"], "--jobs: expected without an address"),
@@ -160,6 +195,32 @@ def test_runs_of_other_settings_are_not_taken_for_the_suites(tmp_path, capsys):
     assert "expected the suite's settings, got others for epochs" in capsys.readouterr().err
 
 
+def test_runs_that_are_not_asked_for_may_have_other_settings(tmp_path, capsys):
+    path = write_suite(tmp_path / "suite.yaml")
+    cell = cells_of(path)[0]
+    make_run(cell.run_dir(0), cell.settings.model_copy(update={"epochs": 7}), continual(0.5, 0.5))
+    argv = [str(path), "--suite_dir", str(tmp_path / "runs"), "--device", "cpu", "--dry_run"]
+    assert suite.main([*argv, "--only", "model zoo"]) == 0
+    assert suite.main([*argv, "--only", "isolated"]) == 2
+
+
+def test_a_damaged_summary_does_not_stop_the_others(tmp_path, capsys):
+    path = write_suite(tmp_path / "suite.yaml")
+    cell = cells_of(path)[0]
+    make_run(cell.run_dir(0), cell.settings, continual(0.5, 0.5))
+    (cell.run_dir(0) / "summary.json").write_text("{}")
+    argv = [str(path), "--suite_dir", str(tmp_path / "runs"), "--device", "cpu", "--no_download"]
+    assert suite.main([*argv, "--only", "isolated"]) == 0
+    assert "1 runs: 1 were complete before" in capsys.readouterr().out
+
+
+def test_ray_before_the_suite_file_is_understood():
+    flags = suite.read_flags(["--ray", "some/suite.yaml"])
+    assert (flags.suite, flags.ray) == (Path("some/suite.yaml"), "local")
+    with pytest.raises(ConfigError, match=r"SUITE\.yaml: expected a suite file, got none"):
+        suite.read_flags(["--ray"])
+
+
 def test_dry_run_prints_commands_and_writes_nothing(tmp_path, capsys):
     path = write_suite(tmp_path / "suite.yaml")
     argv = ["--suite_dir", str(tmp_path / "runs"), "--seeds", "4", "5", "--only", "isolated", "--dry_run"]
@@ -178,6 +239,13 @@ def test_slots_share_out_the_gpus():
     assert len(suite.local_slots(["0", "2"], jobs=3, per_gpu=1)) == 3
 
 
+def test_slots_share_out_the_cores(monkeypatch):
+    monkeypatch.setattr(suite, "num_cores", lambda: 16)
+    assert len(suite.local_slots([], jobs=None, per_gpu=1)) == 16
+    assert len(suite.local_slots([], jobs=None, per_gpu=1, threads=5)) == 3
+    assert len(suite.local_slots([], jobs=None, per_gpu=1, threads=99)) == 1
+
+
 def test_no_gpus_for_runs_on_a_cpu():
     assert suite.visible_gpus("cpu") == []
 
@@ -194,7 +262,10 @@ def test_a_suite_folder_that_cannot_be_made_is_a_line(tmp_path, capsys):
     path = write_suite(tmp_path / "suite.yaml")
     (tmp_path / "file").touch()
     assert suite.main([str(path), "--suite_dir", str(tmp_path / "file" / "runs"), "--device", "cpu"]) == 2
-    assert "benchmarks/digits.yaml: could not be written (Not a directory)" in capsys.readouterr().err
+    assert (
+        f"--suite_dir: expected a folder, or a new one in a folder, got the file {tmp_path}/file"
+        in capsys.readouterr().err
+    )
 
 
 def test_names_as_paths():
@@ -319,7 +390,7 @@ def test_a_failed_run_does_not_stop_the_others(stand_in, capsys):
     assert sorted(outcome.status for outcome in outcomes) == ["done", "done", "failed", "failed"]
     out = capsys.readouterr().out
     assert "         a mistake" in out
-    assert "killed by signal 9; started again, it goes on" in out
+    assert "killed by signal 9; the suite, started again, goes on with it" in out
     assert "2 done, 2 failed" in out
 
 
@@ -410,7 +481,7 @@ def test_killed_and_started_again_every_run_is_done_once_with_the_same_numbers(l
     wait_for(folder / "model_zoo_b_2/digits/s0/rounds.jsonl")
     process.kill()
     out, _ = process.communicate()
-    assert "killed by signal 9; started again, it goes on" in out
+    assert "killed by signal 9; the suite, started again, goes on with it" in out
     status, out, err = finish(long_suite)
     assert (status, err) == (0, "")
     assert "2 runs: 0 were complete before, 2 done, 0 failed" in out
@@ -473,9 +544,27 @@ def test_by_ray_interrupted_it_saves_the_states(long_suite):
     assert "stopped by a signal" in (folder / "isolated/digits/s0.log").read_text()
 
 
-def test_ray_that_is_missing_is_a_line(monkeypatch):
-    from utils.suite import on_ray as suite_ray
+def test_a_cluster_that_does_not_answer_is_a_line():
+    with socket.socket() as taken:
+        taken.bind(("127.0.0.1", 0))  # and nobody listens
+        address = f"127.0.0.1:{taken.getsockname()[1]}"
+        with pytest.raises(ConfigError, match=f"--ray: expected a cluster at '{address}', got none"):
+            on_ray.check_reachable(address)
+        taken.listen()
+        for reachable in (address, f"ray://{address}", "auto", "local"):
+            on_ray.check_reachable(reachable)
 
+
+def test_what_was_wrong_on_another_machine_is_told_without_its_traceback(stand_in):
+    class OfRay(Exception):
+        cause = Died("killed by signal 9")
+
+    future: Future = Future()
+    future.set_exception(OfRay("pages of it"))
+    assert suite._outcome(future, stand_in("die"), False) == Outcome("failed", "killed by signal 9")
+
+
+def test_ray_that_is_missing_is_a_line(monkeypatch):
     monkeypatch.setitem(sys.modules, "ray", None)
     with pytest.raises(ConfigError, match=r"requirements-ray\.txt"):
-        suite_ray.RayPool("local", num_slots=1, threads=1, device="cpu", per_gpu=1)
+        on_ray.RayPool("local", num_slots=1, threads=1, device="cpu", per_gpu=1)

@@ -115,6 +115,7 @@ def _outcome(future: Future[Outcome], job: Job, stopping: bool) -> Outcome:
     error = future.exception()
     if error is None:
         return future.result()
+    error = getattr(error, "cause", None) or error  # Ray's own is long
     if is_complete(job.run_dir):
         return Outcome("done")
     if stopping:
@@ -146,10 +147,10 @@ def visible_gpus(device: str) -> list[str]:
     return [names[index]]
 
 
-def local_slots(gpus: Sequence[str], *, jobs: int | None, per_gpu: int) -> list[dict[str, str]]:
+def local_slots(gpus: Sequence[str], *, jobs: int | None, per_gpu: int, threads: int = 1) -> list[dict[str, str]]:
     """Environment of each process that runs at a time: its GPU, or nothing where there is none."""
     if not gpus:
-        return [{} for _ in range(jobs or num_cores())]
+        return [{} for _ in range(jobs or max(1, num_cores() // threads))]
     return [{"CUDA_VISIBLE_DEVICES": gpus[slot % len(gpus)]} for slot in range(jobs or per_gpu * len(gpus))]
 
 
@@ -181,10 +182,10 @@ def build_parser() -> argparse.ArgumentParser:
         allow_abbrev=False,
     )
     add = parser.add_argument
-    add("suite", type=Path, metavar="SUITE.yaml", help="a file as those in config/suite")
+    add("suite", type=Path, nargs="?", metavar="SUITE.yaml", help="a file as those in config/suite")
     add("--seeds", type=int, nargs="+", metavar="S", help="in place of the suite's own")
     add("--only", metavar="TEXT", help="only runs whose name, 'method / benchmark / seed 0', has this in it")
-    add("--jobs", type=int, metavar="N", help="runs at a time (as many as cores; with GPUs --per_gpu on each)")
+    add("--jobs", type=int, metavar="N", help="runs at a time (as fit the cores; with GPUs --per_gpu on each)")
     add("--per_gpu", type=int, metavar="N", help="runs at a time on a GPU (1)")
     add("--ray", nargs="?", const="local", metavar="ADDRESS", help="by Ray: a local cluster, or auto or an address")
     add("--suite_dir", type=Path, metavar="DIR", help="where the runs lie (runs/<name of the suite file>)")
@@ -202,6 +203,10 @@ def build_parser() -> argparse.ArgumentParser:
 def read_flags(argv: Sequence[str]) -> argparse.Namespace:
     """The command line, checked. Raises ConfigError."""
     flags = build_parser().parse_args(argv)
+    if flags.suite is None and str(flags.ray).endswith((".yaml", ".yml")):  # --ray SUITE.yaml
+        flags.suite, flags.ray = Path(flags.ray), "local"
+    if flags.suite is None:
+        raise ConfigError("SUITE.yaml: expected a suite file, got none (--help lists the flags)")
     for key in ("jobs", "per_gpu", "threads"):
         if getattr(flags, key) is not None and getattr(flags, key) < 1:
             raise ConfigError(f"--{key}: expected 1 or more, got {getattr(flags, key)}")
@@ -211,7 +216,7 @@ def read_flags(argv: Sequence[str]) -> argparse.Namespace:
         raise ConfigError(f"--device: expected auto, cpu, cuda, cuda:<i> or mps, got {flags.device!r}")
     if flags.ray and flags.device.startswith("cuda:"):
         raise ConfigError(f"--device: expected cuda beside --ray, which gives each run its GPU, got {flags.device!r}")
-    if flags.checkpoint_every_sec is not None and flags.checkpoint_every_sec < 0:
+    if flags.checkpoint_every_sec is not None and not flags.checkpoint_every_sec >= 0:  # nan is neither
         raise ConfigError(f"--checkpoint_every_sec: expected 0 or more, got {flags.checkpoint_every_sec:g}")
     if flags.jobs and flags.per_gpu:
         raise ConfigError("--jobs, --per_gpu: expected one of them, got both")
@@ -223,7 +228,11 @@ def read_flags(argv: Sequence[str]) -> argparse.Namespace:
 def choose_jobs(flags: argparse.Namespace, how: Sequence[str]) -> tuple[list[Cell], list[Job]]:
     """The cells and jobs that the command asks for, all of it checked. Raises ConfigError."""
     suite = read_suite(flags.suite)
-    cells = read_cells(suite, flags.suite, suite_folder(flags.suite, flags.suite_dir))
+    folder = suite_folder(flags.suite, flags.suite_dir)
+    nearest = next(path for path in (folder, *folder.absolute().parents) if path.exists())
+    if not nearest.is_dir():
+        raise ConfigError(f"--suite_dir: expected a folder, or a new one in a folder, got the file {nearest}")
+    cells = read_cells(suite, flags.suite, folder)
     seeds = flags.seeds or suite.seeds
     wanted = [job for job in make_jobs(cells, seeds, how) if (flags.only or "").lower() in job.name.lower()]
     if not wanted:
@@ -259,7 +268,7 @@ def run_suite(flags: argparse.Namespace, argv: Sequence[str]) -> int:
     """Check everything, then run; gives the exit status. Raises ConfigError."""
     choose_jobs(flags, [])  # a mistake is told before anything else is looked at
     gpus = [] if flags.ray else visible_gpus(flags.device)
-    slots = local_slots(gpus, jobs=flags.jobs, per_gpu=flags.per_gpu or 1)
+    slots = local_slots(gpus, jobs=flags.jobs, per_gpu=flags.per_gpu or 1, threads=flags.threads or 1)
     threads = flags.threads or (max(1, num_cores() // len(slots)) if gpus else 1)
     device = "cuda" if gpus else flags.device
     cells, jobs = choose_jobs(flags, words_to_pass_on(flags, device=device, threads=threads))
@@ -298,7 +307,11 @@ def _ray_pool(flags: argparse.Namespace, threads: int) -> Pool:
     from utils.suite.on_ray import RayPool  # here, since nothing else needs Ray
 
     return RayPool(
-        flags.ray, num_slots=flags.jobs or num_cores(), threads=threads, device=flags.device, per_gpu=flags.per_gpu or 1
+        flags.ray,
+        num_slots=flags.jobs or max(1, num_cores() // threads),
+        threads=threads,
+        device=flags.device,
+        per_gpu=flags.per_gpu or 1,
     )
 
 

@@ -152,10 +152,11 @@ class Suite(Frozen):
             slugs = [slug(name) for name in names]
             if "" in slugs or len(set(slugs)) < len(slugs):
                 raise ValueError(f"{kind}: expected names that differ in letters or digits, got {', '.join(names)}")
-        if len(set(self.seeds)) < len(self.seeds):
-            raise ValueError(f"seeds: expected each once, got {list(self.seeds)}")
+        self._once("seeds", self.seeds)
         for column, values in self.columns.items():
             self._known(f"columns.{column}.rows", values.rows, self.rows)
+            self._once(f"columns.{column}.rows", values.rows)
+        self._once("published", [(p.row, p.metric, column) for p in self.published for column in p.percent])
         for place, published in enumerate(self.published):
             self._known(f"published[{place}].row", [published.row], self.rows)
             self._known(f"published[{place}].percent", published.percent, self.columns)
@@ -172,6 +173,12 @@ class Suite(Frozen):
             if alone.pairs_of or (alone.task_ids and not set(together.pairs_of) <= set(alone.task_ids)):
                 raise ValueError("competition.alone: expected a column with every task of the pairs")
         return self
+
+    @staticmethod
+    def _once(key: str, items: Sequence[Any]) -> None:
+        for item in items:
+            if items.count(item) > 1:
+                raise ValueError(f"{key}: expected each once, got {item!r} twice")
 
     @staticmethod
     def _known(key: str, names: Any, known: dict[str, Any]) -> None:
@@ -273,8 +280,25 @@ def _check_published(suite: Suite, path: Path, cells: Sequence[Cell]) -> None:
         if suite.competition:
             alone = next(cell for cell in cells if cell.group == suite.competition.alone)
             suite.competition.published_gains(alone.settings.benchmark.names)
+            for cell in cells:
+                if cell.group == suite.competition.together:
+                    _check_alike(cell.settings, alone.settings)
     except ConfigError as mistake:
         raise ConfigError(f"{path}: {mistake}") from mistake
+
+
+def _check_alike(together: Settings, alone: Settings) -> None:
+    """Raise ConfigError where a pair of tasks is not learned as each of them is alone."""
+    either = {"benchmark", "continual", "tasks_per_round", "num_rounds"}
+    keys = [key for key, value in together.computed.items() if key not in either and value != alone.computed[key]]
+    if keys:
+        raise ConfigError(
+            f"competition: expected alone and together with the same settings, got other {', '.join(keys)}"
+        )
+    known = dict(zip(alone.benchmark.names, alone.benchmark.tasks, strict=True))
+    for name, classes in zip(together.benchmark.names, together.benchmark.tasks, strict=True):
+        if known.get(name) != classes:
+            raise ConfigError(f"competition.together: expected tasks of competition.alone, got {name!r}, none of them")
 
 
 def _check_tasks(group: str, column: Column, path: Path) -> None:

@@ -6,6 +6,7 @@ on from its last state: the run folder is all that a task leaves.
 
 import logging
 import os
+import socket
 from concurrent.futures import Future
 from pathlib import Path
 from typing import Any
@@ -15,6 +16,7 @@ from utils.suite.run import Died, Job, Outcome, carry_out
 
 ROOT = Path(__file__).resolve().parents[2]
 NUM_RETRIES = 3
+ANSWER_SEC = 10
 
 
 def _carry_out_in(folder: str, job: Job) -> Outcome:
@@ -40,6 +42,7 @@ class RayPool:
             ConfigError: Ray is not installed, there is no cluster at the address, or no node can do a run.
         """
         self._ray = _import_ray()
+        check_reachable(address)
         os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")
         where = {"num_cpus": num_slots * threads} if address == "local" else {"address": address}
         try:
@@ -91,6 +94,17 @@ def _import_ray() -> Any:
     except ImportError as error:
         raise ConfigError(f"--ray: expected Ray, pip install -r requirements-ray.txt ({error})") from error
     return ray
+
+
+def check_reachable(address: str) -> None:
+    """Raise ConfigError where nothing answers at HOST:PORT: Ray itself tries for minutes."""
+    host, _, port = address.removeprefix("ray://").rpartition(":")
+    if not port.isdecimal():
+        return  # local, auto
+    try:
+        socket.create_connection((host, int(port)), timeout=ANSWER_SEC).close()
+    except (OSError, OverflowError) as error:
+        raise ConfigError(f"--ray: expected a cluster at {address!r}, got none ({error})") from error
 
 
 def _first_line(error: Exception) -> str:

@@ -8,7 +8,7 @@ from pathlib import Path
 
 from tqdm import tqdm
 
-from utils.suite.run import Job, Outcome, is_complete
+from utils.suite.run import Job, Outcome
 
 
 def rounds_done(run_dir: Path) -> int:
@@ -20,9 +20,12 @@ def rounds_done(run_dir: Path) -> int:
         return 0
 
 
-def elapsed_of(run_dir: Path) -> float:
-    """Seconds that a complete run took."""
-    return float(json.loads((run_dir / "summary.json").read_text())["elapsed_sec"])
+def elapsed_of(run_dir: Path) -> float | None:
+    """Seconds that a complete run took; None where its summary is damaged, of which the report tells."""
+    try:
+        return float(json.loads((run_dir / "summary.json").read_text())["elapsed_sec"])
+    except (OSError, ValueError, TypeError, KeyError):
+        return None
 
 
 def seconds_left(
@@ -112,7 +115,8 @@ class Board:
         line = f"{outcome.status:<7}  {job.name}"
         if outcome.status == "done":
             seconds = elapsed_of(job.run_dir)
-            self.took.setdefault(job.kind, []).append(seconds)
+            if seconds is not None:
+                self.took.setdefault(job.kind, []).append(seconds)
             line += f"  {duration(seconds)}"
         self._say(f"{line}   [{self._state()}]")
         if outcome.status == "failed":
@@ -164,6 +168,7 @@ def times_so_far(jobs: Sequence[Job]) -> dict[tuple[str, str], list[float]]:
     """Seconds that complete runs took, by kind."""
     took: dict[tuple[str, str], list[float]] = {}
     for job in jobs:
-        if is_complete(job.run_dir):
-            took.setdefault(job.kind, []).append(elapsed_of(job.run_dir))
+        seconds = elapsed_of(job.run_dir)
+        if seconds is not None:
+            took.setdefault(job.kind, []).append(seconds)
     return took

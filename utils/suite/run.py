@@ -98,7 +98,7 @@ def carry_out(job: Job, environment: Mapping[str, str], stopping: Callable[[], b
         if stopping():
             return Outcome("stopped")
         if status < 0:
-            raise Died(f"killed by signal {-status}; started again, it goes on\n{said}".strip())
+            raise Died(f"killed by signal {-status}; the suite, started again, goes on with it\n{said}".strip())
         reason = "stopped by a signal, the state is saved" if status == STOPPED else f"exit status {status}"
         return Outcome("failed", f"{reason}\n{said}".strip())
     return Outcome("done")
