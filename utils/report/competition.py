@@ -6,6 +6,8 @@ from typing import NamedTuple
 import numpy as np
 
 from utils.report.records import Result
+from utils.report.statistics import Correlation, rank_correlation
+from utils.report.tables import csv_text
 from utils.suite.file import Competition
 
 
@@ -16,6 +18,12 @@ class Matrices(NamedTuple):
     ours: np.ndarray
     published: np.ndarray
     num_seeds: int
+    source: str
+
+    @property
+    def correlation(self) -> Correlation | None:
+        """Of ours with the published."""
+        return rank_correlation(self.ours, self.published)
 
 
 def our_matrix(competition: Competition, results: Sequence[Result]) -> tuple[np.ndarray, int]:
@@ -47,4 +55,30 @@ def matrices(competition: Competition, results: Sequence[Result]) -> Matrices | 
     ours, num_seeds = our_matrix(competition, results)
     if num_seeds == 0:
         return None
-    return Matrices(names, ours, np.array(competition.published_gains(names)), num_seeds)
+    return Matrices(names, ours, np.array(competition.published_gains(names)), num_seeds, competition.source)
+
+
+def competition_lines(found: Matrices) -> list[str]:
+    """The comparison of the two matrices in words."""
+    apart = ~np.eye(len(found.names), dtype=bool)
+    known = apart & np.isfinite(found.ours)
+    ours, published = (100 * np.nanmean(matrix[known]) for matrix in (found.ours, found.published))
+    defined = "not defined, all entries known are equal"
+    correlation = found.correlation
+    if correlation:
+        defined = (
+            f"{correlation.rho:+.3f} over {correlation.n} entries "
+            f"(p {correlation.p_value:.2g}, as if entries were independent)"
+        )
+    missing = f", {(apart.sum() - known.sum()) // 2} pairs not run" if known.sum() < apart.sum() else ""
+    return [
+        f"Task competition, {len(found.names)} tasks, {found.num_seeds} seeds{missing}: mean gain by a second task "
+        f"{ours:+.2f} points (published {published:+.2f}).",
+        f"Spearman's rank correlation with the published matrix: {defined}. Published: {found.source}.",
+    ]
+
+
+def matrix_csv(names: Sequence[str], matrix: np.ndarray) -> str:
+    """A matrix with its tasks' names, in fractions; empty where not known."""
+    rows = [("" if np.isnan(value) else f"{value:.6g}" for value in row) for row in matrix]
+    return csv_text(("task", *names), [(name, *row) for name, row in zip(names, rows, strict=True)])

@@ -8,7 +8,7 @@ import numpy as np
 from utils.plot import Curve, accuracy_figure, competition_figure, rounds_figure, sweep_figure
 from utils.report.competition import Matrices
 from utils.report.records import Result
-from utils.report.statistics import Correlation, estimate
+from utils.report.statistics import estimate
 from utils.suite.file import Curves, Suite, slug
 
 SWEEP_NAMES = {
@@ -18,9 +18,7 @@ SWEEP_NAMES = {
 }
 
 
-def make_figures(
-    results: Sequence[Result], suite: Suite | None, found: Matrices | None, correlation: Correlation | None
-) -> dict[str, bytes]:
+def make_figures(results: Sequence[Result], suite: Suite | None, found: Matrices | None) -> dict[str, bytes]:
     """The figures that the complete runs allow, as PNG by name. Raises ConfigError: a csv is damaged."""
     figures: dict[str, bytes] = {}
     complete = [result for result in results if result.runs]
@@ -36,12 +34,13 @@ def make_figures(
             figures[f"rounds_{slug(column)}"] = by_round(methods, column, curves)
     if suite and suite.sweep and complete:
         figures["sweep"] = sweep(complete, suite.sweep, suite.title)
-    if suite and suite.competition and found:
+    if found:
+        correlation = found.correlation
         figures["competition"] = competition_figure(
             found.ours,
             found.published,
             found.names,
-            source=suite.competition.source,
+            source=found.source,
             rho=correlation.rho if correlation else None,
             num_seeds=found.num_seeds,
         )
