@@ -350,7 +350,7 @@ def test_a_matrix_without_ranks_says_so(tmp_path, capsys):
     assert report.main(["--suite", str(path), "--suite_dir", str(tmp_path / "runs")]) == 0
     text = capsys.readouterr().out
     assert "matrix: not defined, all entries known are equal" in text
-    assert "3 tasks, 1 seeds, 2 pairs not run: mean gain by a second task +1.00 points" in text
+    assert "3 tasks, 1 seed, 2 pairs not run: mean gain by a second task +1.00 points" in text
 
 
 @pytest.mark.parametrize(

@@ -70,9 +70,10 @@ def competition_lines(found: Matrices) -> list[str]:
             f"{correlation.rho:+.3f} over {correlation.n} entries "
             f"(p {correlation.p_value:.2g}, as if entries were independent)"
         )
+    seeds = f"{found.num_seeds} seed{'s' if found.num_seeds > 1 else ''}"
     missing = f", {(apart.sum() - known.sum()) // 2} pairs not run" if known.sum() < apart.sum() else ""
     return [
-        f"Task competition, {len(found.names)} tasks, {found.num_seeds} seeds{missing}: mean gain by a second task "
+        f"Task competition, {len(found.names)} tasks, {seeds}{missing}: mean gain by a second task "
         f"{ours:+.2f} points (published {published:+.2f}).",
         f"Spearman's rank correlation with the published matrix: {defined}. Published: {found.source}.",
     ]
