@@ -21,6 +21,7 @@ from utils.config import (
     read_command,
     read_recipe,
     read_settings,
+    read_yaml,
     settings_to_yaml,
 )
 
@@ -274,13 +275,15 @@ BAD_BENCHMARKS = [
     ({"tasks": [[1, 2], [3, 100]]}, r"tasks\[1\]: expected class ids 0\.\.99 of cifar100, got 100"),
     ({"tasks": [[-1, 2]]}, r"tasks\[0\]: expected class ids 0\.\.99 of cifar100, got -1"),
     ({"tasks": [["fish", 2]]}, r"tasks\[0\]: expected class ids 0\.\.99 of cifar100, got 'fish'"),
-    ({"tasks": [[0.5, 2]]}, r"tasks\[0\]"),
-    ({"tasks": [[True, 2]]}, r"tasks\[0\]"),
+    ({"tasks": [[0.5, 2]]}, r"tasks\[0\]\[0\]: expected a class id or name, got 0\.5"),
+    ({"tasks": [[0, 1], [2, True]]}, r"tasks\[1\]\[1\]: expected a class id or name, got True"),
     ({"tasks": 5}, "tasks: .*got 5"),
     ({"task_names": ["one"]}, "task_names: expected 2 names, got 1"),
     ({"task_names": ["one", "one"]}, "task_names: expected names that differ"),
     ({"root": "x"}, "root: expected none for cifar100, got x"),
     ({"dataset": "npz"}, "root: expected a path, got None"),
+    ({"dataset": "npz", "root": 5}, "root: expected a path, got 5"),
+    ({"dataset": "npz", "root": "a\0b"}, r"root: expected a path, got 'a\\x00b'"),
     ({"dataset": "npz", "root": "x", "image_size": 32}, "image_size, test_fraction: expected for image_folder only"),
     ({"dataset": "image_folder", "root": "x", "test_fraction": 1.5}, "test_fraction: .*got 1.5"),
     ({"dataset": "rotated_mnist", "tasks": [[8, 11]]}, r"tasks\[0\]: expected classes 10x\.\.10x\+9 of one variant"),
@@ -305,6 +308,8 @@ def test_a_mistake_in_a_benchmark_names_file_and_key(files, changes, message):
         ("lr: 2026-99-99", r"x\.yaml: .*expected"),
         ("lr: 0x_", r"x\.yaml: .*expected"),
         ("1: 2", r"x\.yaml: "),
+        ("a: 1\nb: 2\na: 3", r"x\.yaml: line 3: expected each key once, got 'a' twice$"),
+        ("a:\n  - {b: 1, 'b': 2}", r"x\.yaml: line 2: expected each key once, got 'b' twice$"),
         ("a: !!python/object/apply:os.system [exit]", r"x\.yaml: line 1: expected YAML"),
         ("lr: &a [*a]", r"x\.yaml: "),
     ],
@@ -316,6 +321,19 @@ def test_a_file_that_is_not_ours_to_read_is_refused_in_a_line(tmp_path, text, me
         with pytest.raises(ConfigError, match=message) as error:
             read(path)
         assert "\n" not in str(error.value)
+
+
+def test_a_key_that_is_no_text_is_named(tmp_path):
+    path = write_yaml(tmp_path / "x.yaml", **RECIPE)
+    path.write_text(path.read_text() + "1: 2\n")
+    with pytest.raises(ConfigError, match=r"x\.yaml: expected words as keys, got 1$"):
+        read_recipe(path)
+
+
+def test_a_key_may_stand_again_where_another_mapping_is_merged_in(tmp_path):
+    text = "k: {j: &a {<<: {model: wrn, batch: 8}, batch: 16}}\nm: {<<: *a, lr: 0.01}\n"
+    (tmp_path / "x.yaml").write_text(text)
+    assert read_yaml(tmp_path / "x.yaml")["m"] == {"model": "wrn", "batch": 16, "lr": 0.01}
 
 
 @pytest.mark.parametrize("content", [None, b"\xff\xfe\x00lr"])

@@ -91,6 +91,8 @@ class Benchmark(Frozen):
         if (self.root is not None) != (self.dataset in OWN_DATA):
             needs = "a path" if self.dataset in OWN_DATA else f"none for {self.dataset}"
             raise ValueError(f"root: expected {needs}, got {self.root}")
+        if "\0" in str(self.root):
+            raise ValueError(f"root: expected a path, got {str(self.root)!r}")
         if self.dataset != "image_folder" and (self.image_size or self.test_fraction):
             raise ValueError("image_size, test_fraction: expected for image_folder only")
         if self.dataset in NUM_CLASSES:
@@ -389,10 +391,26 @@ def settings_to_yaml(settings: Settings) -> str:
     return head + yaml.safe_dump(values, sort_keys=False, default_flow_style=None, width=120)
 
 
+class _KeyTwiceError(yaml.MarkedYAMLError):
+    """YAML forbids it; PyYAML would take the last."""
+
+
+class _Loader(yaml.SafeLoader):
+    def compose_mapping_node(self, anchor: Any) -> yaml.MappingNode:
+        node = super().compose_mapping_node(anchor)
+        seen = set()
+        for key in (key for key, _ in node.value if isinstance(key, yaml.ScalarNode)):
+            if (key.tag, key.value) in seen:
+                problem = f"expected each key once, got {key.value!r} twice"
+                raise _KeyTwiceError(problem=problem, problem_mark=key.start_mark)
+            seen.add((key.tag, key.value))
+        return node
+
+
 def read_yaml(path: Path) -> dict[str, Any]:
     """A YAML file's keys and values. Raises ConfigError."""
     try:
-        values = yaml.safe_load(path.read_text(encoding="utf-8"))
+        values = yaml.load(path.read_text(encoding="utf-8"), _Loader)
     except (OSError, ValueError) as error:  # ValueError: not UTF-8, or a date or number that there is not
         raise ConfigError(
             f"{path}: expected a YAML file that can be read ({error.__class__.__name__}: {error})"
@@ -401,7 +419,8 @@ def read_yaml(path: Path) -> dict[str, Any]:
         where = getattr(error, "problem_mark", None)
         line = f" line {where.line + 1}:" if where else ""
         problem = getattr(error, "problem", None) or "not YAML"
-        raise ConfigError(f"{path}:{line} expected YAML, got a mistake: {problem}") from error
+        said = problem if isinstance(error, _KeyTwiceError) else f"expected YAML, got a mistake: {problem}"
+        raise ConfigError(f"{path}:{line} {said}") from error
     if not isinstance(values, dict):
         raise ConfigError(f"{path}: expected keys and values, got {type(values).__name__}")
     return values
@@ -418,7 +437,12 @@ def validate(model: type[Model], values: dict[str, Any], path: Path | None = Non
         raise ConfigError(_explain(first, model, path) + more) from error
 
 
-PLAINER = {"tuple_type": "expected a list", "too_short": "expected one item or more"}  # than pydantic's words
+PLAINER = {  # than pydantic's words
+    "tuple_type": "expected a list",
+    "too_short": "expected one item or more",
+    "path_type": "expected a path",
+    "invalid_key": "expected words as keys",
+}
 
 
 def _model_at(place: Sequence[int | str], model: type[BaseModel]) -> type[BaseModel]:
@@ -433,9 +457,14 @@ def _model_at(place: Sequence[int | str], model: type[BaseModel]) -> type[BaseMo
 
 def _explain(mistake: Any, model: type[BaseModel], path: Path | None) -> str:
     """One line from pydantic's account of a mistake: where, what is expected, what was got."""
-    place = "".join(f"[{part}]" if isinstance(part, int) else f".{part}" for part in mistake["loc"]).lstrip(".")
-    text, got = mistake["msg"], mistake["input"]
-    if mistake["type"] == "value_error":
+    loc, text, got = mistake["loc"], mistake["msg"], mistake["input"]
+    of_class = len(loc) > 2 and isinstance(loc[-2], int) and loc[-1] in ("int", "str")  # which of two types: no key
+    if of_class or mistake["type"] == "invalid_key":
+        loc = loc[:-1]
+    place = "".join(f"[{part}]" if isinstance(part, int) else f".{part}" for part in loc).lstrip(".")
+    if of_class:
+        text = f"expected a class id or name, got {got!r}"
+    elif mistake["type"] == "value_error":
         text = text.removeprefix("Value error, ")  # ours: it has the whole story but for the key of a nested value
     elif mistake["type"] == "extra_forbidden":
         text = (
