@@ -407,16 +407,64 @@ def test_a_finished_run_grows_by_rounds(finished, tmp_path):
     assert results_of(tmp_path / "run") == results_of(finished[0])
 
 
-def test_a_run_that_was_killed_while_it_grew_goes_on_growing(finished, tmp_path):
+@pytest.mark.parametrize("b", [[], ["--tasks_per_round", "all"], ["--tasks_per_round", "2"]], ids=" ".join)
+def test_a_run_that_was_killed_while_it_grew_goes_on_growing_with_its_own_b(finished, tmp_path, b):
     run_dir = tmp_path / "run"
     assert run(*finished[1], "--num_rounds", 2, "--run_dir", run_dir) == 0
-    process = start(*finished[1], "--run_dir", run_dir, "--resume", "--checkpoint_every_sec", "0")
+    flags = [*finished[1][:-2], *b, "--run_dir", run_dir, "--resume"]
+    process = start(*flags, "--checkpoint_every_sec", "0")
     wait_for(process, lambda: any(run_dir.glob("checkpoint/round_0003_*")))
     process.kill()
     process.communicate()
     assert not (run_dir / "summary.json").exists()
+    assert run(*flags) == 0
+    assert results_of(run_dir) == results_of(finished[0])
+
+
+def test_a_run_that_was_killed_as_it_began_to_grow_goes_on_growing_with_its_own_b(finished, tmp_path):
+    run_dir = tmp_path / "run"
+    assert run(*finished[1], "--num_rounds", 2, "--run_dir", run_dir) == 0
+    (run_dir / "summary.json").unlink()
+    shutil.copy(finished[0] / "config.yaml", run_dir)  # what growing writes first
+    assert run(*finished[1][:-2], "--run_dir", run_dir, "--resume") == 0
+    assert results_of(run_dir) == results_of(finished[0])
+
+
+def test_a_run_that_grows_twice_keeps_its_own_b(tmp_path):
+    flags = [*tiny_flags(tmp_path), "--continual"]
+    data = {"dataset": "npz", "root": "tiny.npz"}
+    few = [write_yaml(tmp_path / f"{n}.yaml", **data, tasks=[list(t) for t in FOUR_TASKS[:n]]) for n in (2, 3)]
+    grown = ["--run_dir", tmp_path / "grown", "--resume"]
+    for more in (["--data_config", few[0]], ["--data_config", few[1]], [], []):
+        assert run(*flags, *more, *grown) == 0
+    assert run(*flags, "--tasks_per_round", 2, "--run_dir", tmp_path / "whole") == 0
+    assert results_of(tmp_path / "grown") == results_of(tmp_path / "whole")
+
+
+@pytest.mark.parametrize("b", [[], ["--tasks_per_round", "all"], ["--config"]], ids=" ".join)
+def test_a_run_that_was_stopped_goes_on_with_its_own_b_only(finished, tmp_path, capsys, b):
+    flags, run_dir = finished[1][:-2], tmp_path / "run"
+    process = start(*finished[1], "--run_dir", run_dir, "--checkpoint_every_sec", "0")
+    wait_for(process, lambda: any(run_dir.glob("checkpoint/round_0002_*")))
+    process.kill()
+    process.communicate()
+    if b == ["--config"]:
+        config = (run_dir / "config.yaml").read_text()
+        (tmp_path / "c.yaml").write_text(config.replace("tasks_per_round: 2", "tasks_per_round: 4"))
+        flags, b = [], ["--config", tmp_path / "c.yaml"]
+    assert run(*flags, *b, "--run_dir", run_dir, "--resume") == 2
+    assert "tasks_per_round 4 (the run has 2)" in capsys.readouterr().err
     assert run(*finished[1], "--run_dir", run_dir, "--resume") == 0
     assert results_of(run_dir) == results_of(finished[0])
+
+
+def test_a_config_with_another_b_does_not_grow_a_run(finished, tmp_path, capsys):
+    run_dir = tmp_path / "run"
+    assert run(*finished[1], "--num_rounds", 2, "--run_dir", run_dir) == 0
+    config = (finished[0] / "config.yaml").read_text()
+    (tmp_path / "c.yaml").write_text(config.replace("tasks_per_round: 2", "tasks_per_round: 4"))
+    assert run("--config", tmp_path / "c.yaml", "--run_dir", run_dir, "--resume") == 2
+    assert "tasks_per_round 4 (the run has 2)" in capsys.readouterr().err
 
 
 @pytest.mark.parametrize("tasks", ["[[0, 1], [4, 5], [2, 3], [6, 7]]", "[[1, 0], [2, 3], [4, 5], [6, 7], [0, 2]]"])

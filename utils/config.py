@@ -222,7 +222,7 @@ class Grow(Frozen):
 
     settings: Settings
     options: Options
-    tasks_per_round_is_given: bool  # as a number; otherwise a run that is taken up again keeps its own
+    tasks_per_round_is_given: bool  # as a number; otherwise a run that grows keeps its own
 
 
 class Evaluate(Frozen):
@@ -335,7 +335,7 @@ def read_command(argv: Sequence[str]) -> Grow | Evaluate | Predict:
         return Evaluate(run_dir=evaluate, options=options)
     if predict:
         return Predict(run_dir=predict, task=task, images=images, options=options)
-    number_given = given.get("tasks_per_round", "all") != "all"
+    number_given = "config" in given or given.get("tasks_per_round", "all") != "all"
     return Grow(settings=_settings(given), options=options, tasks_per_round_is_given=number_given)
 
 

@@ -82,19 +82,27 @@ def throw_away(run_dir: Path) -> None:
             path.unlink()
 
 
-def resumed_settings(old: Settings, command: Grow, *, num_rounds_done: int) -> Settings:
+def _extent(settings: Settings) -> tuple[int, int]:
+    """What a run grows in: the number of tasks, and of rounds."""
+    return len(settings.benchmark.tasks), settings.num_rounds
+
+
+def resumed_settings(old: Settings, command: Grow, *, num_rounds_done: int, began_with: tuple[int, int]) -> Settings:
     """The settings to go on with: the run's own, or those of a finished continual run that grows.
 
     Args:
         old: the run's own.
-        command: with the settings asked for; a B that was not given as a number is the run's.
+        command: with the settings asked for; where the run grows, or has grown, a B that was not given as a number is
+            the run's: the same command starts a growth, and goes on with it.
         num_rounds_done: rounds in the run's newest state.
+        began_with: number of tasks and of rounds as the run began, before it grew.
 
     Raises:
         RunFolderError: the settings differ otherwise; it names them.
     """
     asked = command.settings
-    if old.continual and asked.continual and not command.tasks_per_round_is_given:
+    grows = old.continual and asked.continual and _extent(asked) != began_with
+    if grows and not command.tasks_per_round_is_given:
         asked = asked.model_copy(update={"tasks_per_round": old.tasks_per_round})
     differing = _differences(old, asked)
     if not differing:
@@ -207,7 +215,8 @@ def examine(run_dir: Path, command: Grow) -> Opening:
     state, warnings = Checkpoints(run_dir).load()
     state = state or copy.deepcopy(START)
     num_done = len(state["records"])
-    settings = resumed_settings(old, command, num_rounds_done=num_done)
+    began_with = state.setdefault("began_with", _extent(old))
+    settings = resumed_settings(old, command, num_rounds_done=num_done, began_with=began_with)
     for round_id in range(num_done):
         if not learner_path(run_dir, round_id).exists():
             raise RunFolderError(f"{learner_path(run_dir, round_id)}: missing, so that the run cannot go on")
@@ -251,6 +260,7 @@ class RunFolder:
         self.training: dict[str, Any] | None = state["training"]
         self.peak_mem_gb: float = state.get("peak_mem_gb", 0.0)
         self.elapsed_sec: float = state["elapsed_sec"]
+        self.began_with: tuple[int, int] = state.get("began_with", _extent(self.settings))
         self.checkpoints = Checkpoints(path)
         self.watch = logger.Stopwatch(state["seconds"], since=logger.BEGAN)
         self._saved = time.monotonic()
@@ -331,6 +341,7 @@ class RunFolder:
             "learners": self.learners,
             "averages": {task_id: vars(average) for task_id, average in averages.items()},
             "tasks": self.zoo["tasks"],
+            "began_with": self.began_with,
             "training": self.training,
             "seconds": self.watch.seconds,
             "elapsed_sec": self.elapsed_sec + logger.process_sec(),
