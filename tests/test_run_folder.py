@@ -333,6 +333,27 @@ def test_files_that_are_made_from_the_state_are_made_anew(finished, run_dir):
     assert (run_dir / "accuracy.png").exists()
 
 
+@pytest.mark.parametrize("lost", ["zoo/state.pt", "zoo/state.pt summary.json", "zoo"])
+def test_a_run_whose_state_is_lost_is_not_silently_done_again(finished, run_dir, capsys, lost):
+    for name in lost.split():
+        path = run_dir / name
+        shutil.rmtree(path) if path.is_dir() else path.unlink()
+    before = content_of(run_dir)
+    assert run(*finished[1], "--run_dir", run_dir, "--resume") == 2
+    (line,) = capsys.readouterr().err.splitlines()
+    assert "zoo/state.pt: missing" in line
+    assert "--overwrite" in line
+    assert content_of(run_dir) == before
+
+
+def test_a_run_killed_between_its_first_learner_and_its_first_state_goes_on(finished, tmp_path):
+    (tmp_path / "run/zoo").mkdir(parents=True)
+    for name in ("config.yaml", "env.json", "zoo/zoo.json", "zoo/learner_000.pt"):
+        shutil.copy(finished[0] / name, tmp_path / "run" / name)
+    assert run(*finished[1], "--run_dir", tmp_path / "run", "--resume") == 0
+    assert results_of(tmp_path / "run") == results_of(finished[0])
+
+
 # ---- divergence
 
 

@@ -213,7 +213,9 @@ def examine(run_dir: Path, command: Grow) -> Opening:
     if command.options.overwrite:
         return Opening(command.settings, replaces=True)
     state, warnings = Checkpoints(run_dir).load()
-    state = state or copy.deepcopy(START)
+    if state is None:
+        _check_just_begun(run_dir)
+        state = copy.deepcopy(START)
     num_done = len(state["records"])
     began_with = state.setdefault("began_with", _extent(old))
     settings = resumed_settings(old, command, num_rounds_done=num_done, began_with=began_with)
@@ -222,6 +224,15 @@ def examine(run_dir: Path, command: Grow) -> Opening:
             raise RunFolderError(f"{learner_path(run_dir, round_id)}: missing, so that the run cannot go on")
     complete = settings.num_rounds == num_done and (run_dir / "summary.json").exists()
     return Opening(settings, state, warnings, complete=complete)
+
+
+def _check_just_begun(run_dir: Path) -> None:
+    """Raise RunFolderError where a run without a state has come further than its first learner: its states are lost."""
+    later = set((run_dir / "zoo").glob("learner_*.pt")) - {learner_path(run_dir, 0)}
+    if later or (run_dir / "summary.json").exists():
+        raise RunFolderError(
+            f"{Checkpoints(run_dir).final}: missing, so that the run cannot go on; --overwrite starts it anew"
+        )
 
 
 def command_to_resume(argv: Sequence[str]) -> str:
