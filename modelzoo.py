@@ -428,12 +428,17 @@ def rehearse(command: Grow, device: torch.device, screen: logger.Screen) -> None
 def evaluate(command: Evaluate, device: torch.device, screen: logger.Screen) -> bool:
     """Print the test accuracies of a grown zoo's learners beside those of its summary; gives whether all are equal."""
     run_dir = command.run_dir
-    settings, summary = settings_of(run_dir), logger.read_summary(run_dir)
-    tasks = load_tasks(settings, command.options, device)[: len(summary["final_accuracy"])]
+    settings, final_accuracy = settings_of(run_dir), logger.read_summary(run_dir)["final_accuracy"]
     zoo = ModelZoo.load(run_dir, device=device)
+    num_tasks = len(settings.benchmark.tasks)
+    num_seen = settings.num_rounds if settings.continual else num_tasks
+    if (len(final_accuracy), len(zoo.description["tasks"])) != (num_seen, num_tasks):
+        got = f"{len(final_accuracy)} in summary.json, {len(zoo.description['tasks'])} in zoo/zoo.json"
+        raise RunFolderError(f"{run_dir}: expected {num_seen} tasks seen of {num_tasks}, got {got}")
+    tasks = load_tasks(settings, command.options, device)[:num_seen]
     screen.say(f"{'task':>4}  {'saved':>8}  {'now':>8}  name")
     num_differing = 0
-    for task, saved in zip(tasks, summary["final_accuracy"], strict=True):
+    for task, saved in zip(tasks, final_accuracy, strict=True):
         probabilities = zoo.predict(task.test.images[task.test.rows], task.task_id)
         accuracy = float((probabilities.argmax(dim=1) == task.test.labels.cpu()).double().mean())
         if zoo.num_learners(task.task_id) == 0:

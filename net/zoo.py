@@ -19,6 +19,18 @@ PREDICTION_BATCH = 100  # images at once; growing and using a zoo take the same,
 _DAMAGE = (OSError, RuntimeError, ValueError, KeyError, IndexError, TypeError, EOFError, pickle.UnpicklingError)
 
 
+def _check(description: dict[str, Any]) -> None:
+    """Raise one of ``_DAMAGE`` where ``zoo.json`` lacks what predicting takes from it later."""
+    for position, task in enumerate(description["tasks"]):
+        if (task["task_id"], type(task["name"]), type(task["classes"])) != (position, str, list):
+            raise ValueError(f"tasks[{position}]: expected task_id {position}, a name and a list of classes")
+    for about in description["learners"]:
+        if {*about["votes"]} != {str(task_id) for task_id in about["tasks"]}:
+            raise ValueError(f"learner {about['file']}: expected a vote for each of its tasks {about['tasks']}")
+        if not all(about["votes"][key] > 0 for key in about["votes"]):
+            raise ValueError(f"learner {about['file']}: expected positive votes, got {about['votes']}")
+
+
 class ModelZoo:
     """The learners; its class probabilities on a task are the average of those of the learners trained on it.
 
@@ -42,6 +54,7 @@ class ModelZoo:
         path = folder / "zoo.json"
         try:
             description = json.loads(path.read_text(encoding="utf-8"))
+            _check(description)
             learners = []
             for about in description["learners"]:
                 path = folder / about["file"]

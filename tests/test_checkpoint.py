@@ -2,6 +2,7 @@
 
 import hashlib
 import io
+import json
 import math
 import multiprocessing
 import os
@@ -25,6 +26,7 @@ from utils.checkpoint import (
     write_json,
     write_whole,
 )
+from utils.logger import read_env
 
 STATE = {"records": [{"round": 0}], "tensor": torch.arange(5.0), "training": None}
 
@@ -257,6 +259,87 @@ def test_a_zoo_that_describes_itself_wrongly_is_refused_by_name(runs, tmp_path, 
     (tmp_path / "run/zoo/zoo.json").write_text(content)
     with pytest.raises(NetError, match="expected a file of a zoo"):
         ModelZoo.load(tmp_path / "run")
+
+
+GONE = object()
+
+
+def change(path, *keys, to):
+    """Set a value deep in a JSON file, or take it away."""
+    whole = part = json.loads(path.read_text())
+    for key in keys[:-1]:
+        part = part[key]
+    part[keys[-1]] = to
+    if to is GONE:
+        del part[keys[-1]]
+    path.write_text(json.dumps(whole))
+
+
+@pytest.mark.parametrize(
+    ("keys", "to"),
+    [
+        (("learners", 1, "votes"), {}),
+        (("learners", 1, "votes"), []),
+        (("learners", 1, "votes", "1"), "one"),
+        (("learners", 1, "tasks"), [0, 3]),
+        (("tasks", 0, "name"), GONE),
+        (("tasks", 0, "task_id"), 1),
+        (("tasks", 0, "classes"), 2),
+        (("tasks", 3), GONE),
+    ],
+    ids=lambda value: "gone" if value is GONE else str(value),
+)
+def test_a_zoo_whose_description_lacks_a_part_is_refused_by_name(runs, tmp_path, keys, to):
+    shutil.copytree(runs[0], tmp_path / "run")
+    change(tmp_path / "run/zoo/zoo.json", *keys, to=to)
+    with pytest.raises(NetError, match="expected a file of a zoo") as error:
+        ModelZoo.load(tmp_path / "run")
+    assert "\n" not in str(error.value)
+
+
+@pytest.mark.parametrize(
+    ("key", "value", "message"),
+    [
+        ("final_accuracy", None, "final_accuracy: expected a list of numbers, got None"),
+        ("final_accuracy", ["a", "b"], "final_accuracy: expected a list of numbers, got ['a', 'b']"),
+        ("final_accuracy", [math.nan], "final_accuracy: expected a list of numbers, got [nan]"),
+        ("elapsed_sec", "long", "elapsed_sec: expected a number, got 'long'"),
+        ("average_accuracy", None, "average_accuracy: expected a number, got None"),
+        ("forgetting", [1], "forgetting: expected a number or null, got [1]"),
+    ],
+    ids=str,
+)
+def test_a_summary_with_a_value_of_another_type_is_refused_by_name(runs, tmp_path, capsys, key, value, message):
+    finished, _, flags = runs
+    shutil.copytree(finished, tmp_path / "run")
+    change(tmp_path / "run/summary.json", key, to=value)
+    capsys.readouterr()
+    for command in (["--evaluate", tmp_path / "run"], [*flags, "--run_dir", tmp_path / "run", "--resume"]):
+        assert run(*command) == 2
+        (line,) = capsys.readouterr().err.splitlines()
+        assert f"summary.json: {message}" in line
+
+
+@pytest.mark.parametrize("content", ["[]", "5", "null"])
+def test_an_environment_that_is_no_mapping_counts_as_missing(tmp_path, content):
+    (tmp_path / "env.json").write_text(content)
+    assert read_env(tmp_path) == {}
+
+
+def test_an_evaluation_of_files_that_differ_in_the_number_of_tasks_says_so(runs, tmp_path, capsys):
+    run_dir = tmp_path / "run"
+    shutil.copytree(runs[0], run_dir)
+    for num_saved in (3, 5):
+        change(run_dir / "summary.json", "final_accuracy", to=[0.5] * num_saved)
+        assert run("--evaluate", run_dir) == 2
+        (line,) = capsys.readouterr().err.splitlines()
+        assert f"expected 4 tasks seen of 4, got {num_saved} in summary.json, 4 in zoo/zoo.json" in line
+    change(run_dir / "summary.json", "final_accuracy", to=[0.5] * 4)
+    more = {"task_id": 4, "name": "more", "classes": ["a", "b"]}
+    zoo = json.loads((run_dir / "zoo/zoo.json").read_text())
+    change(run_dir / "zoo/zoo.json", "tasks", to=[*zoo["tasks"], more])
+    assert run("--evaluate", run_dir) == 2
+    assert "got 4 in summary.json, 5 in zoo/zoo.json" in capsys.readouterr().err
 
 
 def test_a_learner_that_would_run_code_is_refused_and_not_run(runs, tmp_path):

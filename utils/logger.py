@@ -5,6 +5,7 @@ import csv
 import io
 import itertools
 import json
+import math
 import platform
 import resource
 import shlex
@@ -171,15 +172,34 @@ def read_summary(run_dir: Path) -> dict[str, Any]:
     missing = sorted(expected - summary.keys()) if isinstance(summary, dict) else sorted(expected)
     if missing:
         raise RunFolderError(f"{path}: expected the summary of a complete run, got none of its {', '.join(missing)}")
+    for key in sorted(expected):
+        _check_value(path, key, summary[key])
     return summary
+
+
+def _check_value(path: Path, key: str, value: Any) -> None:
+    """Raise RunFolderError where a value of a summary has another type than those that are written."""
+    if key == "final_accuracy":
+        text, fits = "a list of numbers", isinstance(value, list) and all(map(_is_number, value))
+    elif key in METRIC_NAMES and key != "average_accuracy":
+        text, fits = "a number or null", value is None or _is_number(value)
+    else:
+        text, fits = "a number", _is_number(value)
+    if not fits:
+        raise RunFolderError(f"{path}: {key}: expected {text}, got {value!r:.60}")
+
+
+def _is_number(value: Any) -> bool:
+    return type(value) in (int, float) and abs(value) < math.inf
 
 
 def read_env(run_dir: Path) -> dict[str, Any]:
     """What ``env.json`` says of the invocation before; empty where it cannot be read."""
     try:
-        return json.loads((run_dir / "env.json").read_text())
+        env = json.loads((run_dir / "env.json").read_text())
     except (OSError, ValueError):
         return {}
+    return env if isinstance(env, dict) else {}
 
 
 def _commit() -> str | None:
