@@ -73,11 +73,16 @@ class ModelZoo:
         return cls(description, learners)
 
     def task_id(self, name_or_id: str) -> int:
-        """The id of the task with this name or id. Raises NetError: there is none."""
-        for task in self.description["tasks"]:
-            if name_or_id in (task["name"], str(task["task_id"])):
-                return task["task_id"]
-        known = ", ".join(f"{task['task_id']} ({task['name']})" for task in self.description["tasks"])
+        """The id of the task with this name or id. Raises NetError: there is none, or one of each."""
+        tasks = self.description["tasks"]
+        named = [task["task_id"] for task in tasks if task["name"] == name_or_id]
+        numbered = [task["task_id"] for task in tasks if str(task["task_id"]) == name_or_id]
+        if named and numbered and named != numbered:
+            both = f"the name of task {named[0]} and the id of task {numbered[0]}"
+            raise NetError(f"task: expected the name or id of one task, got {name_or_id!r}, {both}")
+        if named or numbered:
+            return (named or numbered)[0]
+        known = ", ".join(f"{task['task_id']} ({task['name']})" for task in tasks)
         raise NetError(f"task: expected one of {known}, got {name_or_id!r}")
 
     def num_learners(self, task_id: int) -> int:

@@ -8,6 +8,7 @@ from net import smallconv, wideresnet
 from net.build_net import NetError, build_net
 from net.multihead import MultiHead, normalise
 from net.smallconv import SmallConv
+from net.zoo import ModelZoo
 
 # Parameters of the backbone, and of one head: (model, (C, H, W), classes) -> (backbone, head). From the definitions.
 GOLDEN = {
@@ -219,3 +220,17 @@ def test_wrn_convolutions_start_he_normal_over_the_fan_out():
         if isinstance(module, torch.nn.Conv2d) and module.weight.numel() > 10_000:
             fan_out = module.weight.numel() / module.in_channels
             assert module.weight.std().item() == pytest.approx((2 / fan_out) ** 0.5, rel=0.05)
+
+
+# ---- a zoo that was grown
+
+
+def test_a_task_is_known_by_its_name_or_its_id_but_not_by_another_tasks():
+    names = ("1", "2", "2.0", "3")
+    zoo = ModelZoo({"tasks": [{"task_id": i, "name": name} for i, name in enumerate(names)]}, [])
+    assert [zoo.task_id(text) for text in ("0", "2.0", "3")] == [0, 2, 3]
+    for text, both in (("1", "'1', the name of task 0 and the id of task 1"), ("2", "'2', the name of task 1")):
+        with pytest.raises(NetError, match=f"task: expected the name or id of one task, got {both}"):
+            zoo.task_id(text)
+    with pytest.raises(NetError, match=r"task: expected one of 0 .*, got 'fish'"):
+        zoo.task_id("fish")
