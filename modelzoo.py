@@ -464,23 +464,29 @@ def classify(command: Predict, device: torch.device, screen: logger.Screen) -> N
         screen.say(f"{path!s:<{width}}  {float(row.max()):11.2%}  {classes[int(row.argmax())]}")
 
 
+def carry_out(command: Grow | Evaluate | Predict, argv: list[str], screen: logger.Screen, stop: StopSignal) -> int:
+    """Do what the command line says; gives the exit status."""
+    set_up_process(command.options.threads)
+    device = choose_device(command.options.device)
+    if isinstance(command, Evaluate):
+        return 0 if evaluate(command, device, screen) else 1
+    if isinstance(command, Predict):
+        classify(command, device, screen)
+    elif command.options.dry_run:
+        rehearse(command, device, screen)
+    else:
+        train(command, argv, device, screen, stop)
+    return 0
+
+
 def main(argv: Sequence[str] | None = None) -> int:
     """Run the command line; gives the exit status."""
     argv = sys.argv[1:] if argv is None else list(argv)
-    stop, screen = StopSignal(), logger.Screen()
+    stop, screen, command = StopSignal(), logger.Screen(), None
     warnings.showwarning = lambda message, *_: screen.warn(str(message))
     try:
         command = read_command(argv)
-        set_up_process(command.options.threads)
-        device = choose_device(command.options.device)
-        if isinstance(command, Evaluate):
-            return 0 if evaluate(command, device, screen) else 1
-        if isinstance(command, Predict):
-            classify(command, device, screen)
-        elif command.options.dry_run:
-            rehearse(command, device, screen)
-        else:
-            train(command, argv, device, screen, stop)
+        return carry_out(command, argv, screen, stop)
     except (ConfigError, DataError, NetError, DeviceError, RunFolderError, DivergedError) as mistake:
         screen.fail(str(mistake))
         return 2
@@ -491,9 +497,10 @@ def main(argv: Sequence[str] | None = None) -> int:
         screen.fail(str(interrupted))
         return 3
     except KeyboardInterrupt:
-        screen.fail(f"stopped by a signal before training began; to start again: {command_to_resume(argv)}")
+        grows = isinstance(command, Grow) and not command.options.dry_run
+        again = f" before training began; to start again: {command_to_resume(argv)}" if grows else ""
+        screen.fail(f"stopped by a signal{again}")
         return 3
-    return 0
 
 
 if __name__ == "__main__":

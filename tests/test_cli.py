@@ -428,6 +428,32 @@ def test_the_command_to_go_on_is_the_one_that_was_given(finished):
     assert command_to_resume(again[2:]) == shlex.join(again)
 
 
+@pytest.mark.parametrize("step", ["read_command", "load_tasks", "read_image"])
+def test_a_command_that_grows_no_zoo_says_nothing_of_going_on(finished, monkeypatch, capsys, step):
+    run_dir, flags = finished
+    commands = {
+        "read_command": [flags],
+        "load_tasks": [[*flags, "--dry_run"], ["--evaluate", run_dir]],
+        "read_image": [["--predict", run_dir, "--task", "0", "a.png"]],
+    }
+    monkeypatch.setattr(modelzoo, step, stopped_by_a_signal)
+    for command in commands[step]:
+        assert run(*command) == 3
+        assert capsys.readouterr().err == "modelzoo.py: stopped by a signal\n"
+
+
+def test_a_signal_before_training_says_how_to_start_again(finished, tmp_path, monkeypatch, capsys):
+    monkeypatch.setattr(modelzoo, "load_tasks", stopped_by_a_signal)
+    assert run(*finished[1], "--run_dir", tmp_path / "run") == 3
+    (line,) = capsys.readouterr().err.splitlines()
+    assert line.startswith("modelzoo.py: stopped by a signal before training began; to start again: python modelzoo.py")
+    assert line.endswith(f"--run_dir {tmp_path}/run --resume")
+
+
+def stopped_by_a_signal(*_, **__):
+    raise KeyboardInterrupt
+
+
 def test_config_yaml_is_plain(finished):
     values = yaml.safe_load((finished[0] / "config.yaml").read_text())
     assert (values["continual"], values["seed"], values["recipe"]["model"]) == (True, 100, "conv")
