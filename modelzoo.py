@@ -52,6 +52,7 @@ from utils.run_net import (
     Training,
     choose_device,
     describe_device,
+    is_out_of_memory,
     set_up_process,
     synchronise,
 )
@@ -492,6 +493,11 @@ def main(argv: Sequence[str] | None = None) -> int:
         return 2
     except OSError as error:  # no room, no permission
         screen.fail(f"{error}; what was saved before is kept")
+        return 2
+    except (MemoryError, RuntimeError) as error:
+        if not is_out_of_memory(error):
+            raise
+        screen.fail("model, batch: expected what fits in memory, got more than there is; what was saved before is kept")
         return 2
     except Interrupted as interrupted:
         screen.fail(str(interrupted))

@@ -66,6 +66,8 @@ class ModelZoo:
                 )
                 learner.load_state_dict(torch.load(path, weights_only=True, map_location="cpu"))
                 learners.append(learner.to(memory_format=torch.channels_last).to(device))
+        except torch.OutOfMemoryError:  # a RuntimeError, but no damage
+            raise
         except _DAMAGE as error:
             raise NetError(
                 f"{path}: expected a file of a zoo, but it is missing or damaged ({error!r:.120})"

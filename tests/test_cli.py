@@ -136,6 +136,34 @@ def test_help_tells_every_flag():
         assert example in " ".join(ended.stdout.split())
 
 
+def test_a_network_that_does_not_fit_in_memory_is_a_mistake_and_leaves_no_folder(tmp_path, capsys):
+    flags = tiny_flags(tmp_path, recipe={"model": "wrn10_100000000000000"})
+    for more in ([], ["--dry_run"]):
+        assert run(*flags, "--run_dir", tmp_path / "run", *more) == 2
+        (line,) = capsys.readouterr().err.splitlines()
+        assert "model, batch: expected what fits in memory" in line
+        assert "what was saved before is kept" in line
+    assert not (tmp_path / "run").exists()
+
+
+def test_a_gpu_without_memory_for_a_zoo_is_no_damage(finished, monkeypatch, capsys):
+    def fail(*_, **__):
+        raise torch.OutOfMemoryError("CUDA out of memory")
+
+    monkeypatch.setattr("net.zoo.build_net", fail)
+    assert run("--evaluate", finished[0]) == 2
+    assert "expected what fits in memory" in capsys.readouterr().err
+
+
+def test_another_error_of_torch_is_not_hidden(finished, monkeypatch):
+    def fail(*_, **__):
+        raise RuntimeError("shapes differ")
+
+    monkeypatch.setattr(modelzoo, "load_tasks", fail)
+    with pytest.raises(RuntimeError, match="shapes differ"):
+        run("--evaluate", finished[0])
+
+
 # ---- what is printed
 
 

@@ -9,7 +9,7 @@ import torch.nn.functional as F
 
 from net.build_net import build_net
 from tests.small_runs import class_images, digest
-from utils.run_net import DeviceError, DivergedError, Training, choose_device
+from utils.run_net import DeviceError, DivergedError, Training, choose_device, is_out_of_memory
 
 RECIPE = {"lr": 0.05, "momentum": 0.9, "nesterov": True, "l2_reg": 1e-3, "schedule": "cosine", "precision": "fp32"}
 
@@ -220,6 +220,20 @@ def test_the_length_of_an_epoch_counts_the_last_smaller_minibatch():
 def test_a_device_that_is_not_there_is_refused(name):
     with pytest.raises(DeviceError, match=f"--device: expected .*got '{name}'"):
         choose_device(name)
+
+
+def test_a_failed_allocation_is_told_from_other_errors():
+    with pytest.raises(RuntimeError) as error:
+        torch.empty(2**60, dtype=torch.uint8)
+    assert is_out_of_memory(error.value)
+    for raised in (
+        MemoryError(),
+        torch.OutOfMemoryError("CUDA out of memory"),
+        RuntimeError("MPS backend out of memory"),
+    ):
+        assert is_out_of_memory(raised)
+    assert not is_out_of_memory(RuntimeError("shapes differ"))
+    assert not is_out_of_memory(ValueError("out of memory"))
 
 
 def test_the_cpu_is_there():

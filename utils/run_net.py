@@ -6,6 +6,7 @@ Letters: B examples of a minibatch, K classes.
 import contextlib
 import ctypes
 import math
+import re
 import sys
 from collections.abc import Iterable, Iterator
 from contextlib import AbstractContextManager
@@ -238,6 +239,13 @@ def describe_device(device: torch.device) -> str:
     if device.type == "cuda":
         return f"{device} ({torch.cuda.get_device_name(device)})"
     return f"{device} ({torch.get_num_threads()} threads)"
+
+
+def is_out_of_memory(error: Exception) -> bool:
+    """Whether an allocation failed: torch has a class of its own for it on a GPU only."""
+    return isinstance(error, MemoryError | torch.OutOfMemoryError) or (
+        isinstance(error, RuntimeError) and re.search("can't allocate memory|out of memory", str(error)) is not None
+    )
 
 
 def synchronise(device: torch.device) -> None:
