@@ -53,7 +53,7 @@ SHIPPED = sorted((ROOT / "config/suite").glob("*.yaml"))
 GOLDEN = {
     "coarse_cifar100_competition.csv": "8b35e6358f03bffb",
     "competition.yaml": "e0ccbeec2a58e1ea",
-    "demo.yaml": "5cca9f110be45265",
+    "demo.yaml": "dec68868bf3e4df0",
     "notebook.yaml": "8de80a43052d2499",
     "paper_multi_epoch.yaml": "8bbc2085082bcf8d",
     "replay.yaml": "96aab89234a0d0c7",
