@@ -17,7 +17,7 @@ $(VENV)/.installed-dev: $(VENV)/.installed requirements-dev.txt
 	touch $@
 
 demo: $(VENV)/.installed
-	$(VENV)/bin/python modelzoo.py --continual --epochs 3 --seed 0 --overwrite --run_dir runs/demo \
+	$(VENV)/bin/python modelzoo.py --continual --epochs 3 --seed 0 --overwrite --run_dir runs/digits \
 		--data_config config/dataset/split_digits.yaml --hp_config config/hyperparam/conv.yaml
 
 test: $(VENV)/.installed-dev
