@@ -69,9 +69,9 @@ class MultiHead(nn.Module):
 
 
 def normalise(images: Tensor) -> Tensor:
-    """uint8 pixels ``[B, H, W, C]`` as a backbone takes them: float32 ``[B, C, H, W]`` in channels-last memory.
+    """uint8 pixels ``[B, H, W, C]`` as a backbone takes them: torch's default type ``[B, C, H, W]``, channels-last.
 
     They go to [0, 1], then mean 0.5 and standard deviation 0.25, whatever the data set: its own statistics would
     tell of tasks that have not arrived.
     """
-    return images.permute(0, 3, 1, 2).to(torch.float32).div_(255 * 0.25).sub_(0.5 / 0.25)
+    return images.permute(0, 3, 1, 2).to(torch.get_default_dtype()).div_(255 * 0.25).sub_(0.5 / 0.25)

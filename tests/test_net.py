@@ -148,7 +148,7 @@ def test_probabilities_do_not_depend_on_dropout_or_on_the_rest_of_the_batch():
     pixels = images(6)
     together = net.probabilities(pixels, 0)
     assert torch.equal(together, net.probabilities(pixels, 0))
-    assert torch.allclose(together[:1], net.probabilities(pixels[:1], 0), atol=1e-6)
+    assert torch.allclose(together[:1], net.probabilities(pixels[:1], 0), atol=1e-5)
 
 
 def test_normalise_takes_black_and_white_to_minus_and_plus_two():

@@ -11,7 +11,7 @@ from net.build_net import build_net
 from tests.small_runs import class_images, digest
 from utils.run_net import DeviceError, DivergedError, Training, choose_device, is_out_of_memory
 
-RECIPE = {"lr": 0.05, "momentum": 0.9, "nesterov": True, "l2_reg": 1e-3, "schedule": "cosine", "precision": "fp32"}
+RECIPE = {"lr": 0.05, "momentum": 0.9, "nesterov": True, "l2_reg": 0.05, "schedule": "cosine", "precision": "fp32"}
 
 
 class Batches:
@@ -30,6 +30,14 @@ class Batches:
         order = torch.randperm(len(self.labels), generator=torch.Generator().manual_seed(epoch))
         for rows in order.split(self.batch)[first:]:
             yield self.images[rows], self.heads[rows], self.labels[rows]
+
+
+@pytest.fixture
+def in_float64():
+    """Training amplifies a last digit that CPUs round differently: in float64 even that stays out of sight."""
+    torch.set_default_dtype(torch.float64)
+    yield
+    torch.set_default_dtype(torch.float32)
 
 
 def network(model="conv", *, dropout=0.0):
@@ -55,7 +63,7 @@ def trained_plainly(net, batches, *, num_epochs, lr, momentum, nesterov, l2_reg,
     losses, step, num_steps = [], 0, num_epochs * len(batches)
     for epoch in range(num_epochs):
         for images, heads, labels in batches.epoch(epoch):
-            pixels = images.permute(0, 3, 1, 2).contiguous().float() / 255
+            pixels = images.permute(0, 3, 1, 2).contiguous().to(torch.get_default_dtype()) / 255
             scores = net.heads(net.backbone((pixels - 0.5) / 0.25))
             own = [row[:2] if head == 0 else row[2:] for row, head in zip(scores, heads.tolist(), strict=True)]
             each = [F.cross_entropy(row[None], label[None]) for row, label in zip(own, labels, strict=True)]
@@ -85,16 +93,16 @@ def trained_plainly(net, batches, *, num_epochs, lr, momentum, nesterov, l2_reg,
     ids=str,
 )
 @pytest.mark.parametrize("model", ["conv", "wrn10_1"])
-def test_training_equals_the_recipe_written_out(model, changes):
+def test_training_equals_the_recipe_written_out(in_float64, model, changes):
     net = network(model)
     plain = copy.deepcopy(net).to(memory_format=torch.contiguous_format)
     batches = Batches()
     learner = training(net, batches, **changes)
     assert list(learner.steps()) == list(range(1, 16))
     losses = trained_plainly(plain, batches, num_epochs=3, **RECIPE | changes)
-    assert learner.loss_sum.item() == pytest.approx(sum(losses), rel=1e-3)
+    assert learner.loss_sum.item() == pytest.approx(sum(losses), rel=1e-9)
     for (name, ours), theirs in zip(net.state_dict().items(), plain.state_dict().values(), strict=True):
-        assert torch.allclose(ours, theirs, rtol=1e-3, atol=2e-4), name
+        assert torch.allclose(ours, theirs, rtol=1e-7, atol=1e-9), name
 
 
 def test_training_learns():
@@ -164,11 +172,11 @@ def test_a_state_that_is_not_finite_is_not_given_away():
 def test_bf16_on_the_cpu_is_near_fp32_and_leaves_weights_in_fp32():
     nets = network(), network()
     for net, precision in zip(nets, ("fp32", "bf16"), strict=True):
-        list(training(net, precision=precision, lr=0.01).steps())
+        list(training(net, Batches(batch=13), num_epochs=1, precision=precision, lr=0.01).steps())
     weights = [net.heads.weight for net in nets]
     assert weights[1].dtype == torch.float32
     assert not torch.equal(*weights)
-    assert torch.allclose(*weights, atol=0.05)
+    assert torch.allclose(*weights, atol=0.01)
 
 
 def test_fp16_scales_its_loss_and_skips_a_step_that_overflows():
