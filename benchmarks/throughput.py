@@ -1,168 +1,180 @@
-"""Images a second, against the bare arithmetic of this machine; memory; a whole run by phases.
+"""Images a second, against the bare arithmetic of this machine; a whole run by phases; a round as the zoo grows.
 
-python -m benchmarks.throughput --quick --json throughput.json
+python -m benchmarks.throughput --quick
 """
 
 import argparse
-import contextlib
-import json
-import os
+import collections
+import functools
+import itertools
 import platform
 import statistics
 import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
-from typing import Any
 
+import numpy as np
 import torch
+import torch.nn.functional as F
+import yaml
+from tabulate import tabulate
 
-from benchmarks.lanes import ROOT, interleave, paired_ratio, set_threads, training_lanes
-from utils.run_net import choose_device, describe_device
+from datasets.build_dataset import build_dataset
+from datasets.data import Task
+from modelzoo import ModelZoo
+from net.multihead import MultiHead
+from net.zoo import PREDICTION_BATCH
+from utils.config import Grow, Settings, read_command
+from utils.device import choose_device, describe_device, set_up_process, synchronise
+from utils.process import ROOT, commit
+from utils.records import Record
+from utils.run_folder import read_rounds, read_summary
 
-Row = dict[str, Any]  # of the table and the JSON: what, threads, median, min, max, n, and what it is compared with
+BATCH = 16
+CHOSEN = [0, 1, 2, 3, 4]  # a learner's tasks
+COARSE = "--data_config config/dataset/coarse_cifar100.yaml"
+Lane = Callable[[], float]  # does its work for a turn; returns images a second
+Row = tuple[str, int, float, float, float, int, str]
 
 
-def row(what: str, threads: int, values: Sequence[float], unit: str, **more: float) -> Row:
-    """A line of the table."""
-    spread = {"median": statistics.median(values), "min": min(values), "max": max(values), "n": len(values)}
-    return {"what": what, "threads": threads, "unit": unit} | spread | more
+def row(what: str, threads: int, values: Sequence[float], unit: str) -> Row:
+    """A line of the table: median, least, most and number of the values."""
+    return what, threads, statistics.median(values), min(values), max(values), len(values), unit
+
+
+def timed(steps: Iterator[object], *, count: int, batch: int, device: torch.device) -> float:
+    """Do so many steps of ``batch`` images; returns images a second."""
+    synchronise(device)
+    began = time.perf_counter()
+    for _ in itertools.islice(steps, count):
+        pass
+    synchronise(device)
+    return count * batch / (time.perf_counter() - began)
+
+
+def program_steps(settings: Settings, tasks: Sequence[Task], *, augment: str) -> Iterator[object]:
+    """The program's own training of one learner."""
+    recipe = settings.recipe.model_copy(update={"augment": augment})
+    zoo = ModelZoo(tasks, settings.model_copy(update={"recipe": recipe}))
+    zoo.meet_tasks()
+    return iter(zoo.begin_training(CHOSEN).steps())
+
+
+def bare_steps(net: MultiHead, images: torch.Tensor) -> Iterator[object]:
+    """Forward, loss, backward, update on one minibatch that is there already, and nothing else."""
+    optimizer = torch.optim.SGD(net.parameters(), 0.01, momentum=0.9, nesterov=True, weight_decay=1e-5, fused=True)
+    heads = torch.arange(BATCH, device=images.device) % len(CHOSEN)
+    for done in itertools.count():
+        loss = F.cross_entropy(net(images, heads), heads)
+        optimizer.zero_grad()
+        loss.backward()
+        optimizer.step()
+        yield done
+
+
+def training_lanes(model: str, data_dir: Path, device: torch.device, *, count: int) -> dict[str, Lane]:
+    """The lanes of one network: bare step, the program's training with and without augmentation, prediction."""
+    words = f"{COARSE} --hp_config config/hyperparam/{model}.yaml --epochs 10000 --no_download".split()
+    command = read_command([*words, "--data_dir", str(data_dir)])
+    assert isinstance(command, Grow), "no zoo is used here"
+    tasks = build_dataset(command.settings, command.options, device)
+    bare, learner = (ModelZoo(tasks, command.settings).build_learner(CHOSEN) for _ in range(2))
+    images = tasks[0].train.images[tasks[0].train.rows[:PREDICTION_BATCH]]
+    training = {
+        "bare step": bare_steps(bare.train(), images[:BATCH]),
+        "training, not augmented": program_steps(command.settings, tasks, augment="none"),
+        "training, augmented": program_steps(command.settings, tasks, augment="auto"),
+    }
+    turn = functools.partial(timed, device=device)
+    lanes = {name: functools.partial(turn, steps, count=count, batch=BATCH) for name, steps in training.items()}
+    predictions = (learner.probabilities(images, 0) for _ in itertools.count())
+    num_batches = max(1, count * BATCH // PREDICTION_BATCH)
+    lanes["prediction"] = functools.partial(turn, predictions, count=num_batches, batch=PREDICTION_BATCH)
+    return {f"{command.settings.recipe.model}: {name}": lane for name, lane in lanes.items()}
+
+
+def interleave(lanes: Mapping[str, Lane], repeats: int) -> dict[str, list[float]]:
+    """Each lane's images a second, in turn, so that a machine that slows down slows all of them; one turn warms up."""
+    turns = [{name: lane() for name, lane in lanes.items()} for _ in range(repeats + 1)][1:]
+    return {name: [turn[name] for turn in turns] for name in lanes}
 
 
 def loop_rows(data_dir: Path, threads: int, repeats: int) -> list[Row]:
-    """Bare step, training and prediction of each network."""
-    set_threads(threads)
+    """Bare step, training and prediction of each network, training also in parts of the bare step of the same turn."""
+    set_up_process(threads)
     rows = []
-    device = choose_device("auto")
-    for model, count in (("conv", 40), ("wrn16_4", 2)):
-        rates = interleave(training_lanes(model, data_dir, device, count=count), repeats)
-        bare = f"{model}: bare step"
-        for name, values in rates.items():
-            compared = {} if "prediction" in name else {"of bare step": paired_ratio(rates, name, bare)}
-            rows.append(row(name, threads, values, "images/s", **compared))
+    for model, count in (("conv", 40), ("wrn", 2)):
+        rates = interleave(training_lanes(model, data_dir, choose_device("auto"), count=count), repeats)
+        (_, bare), *others = rates.items()
+        rows += [row(name, threads, values, "images/s") for name, values in rates.items()]
+        for name, values in others[:2]:
+            ratios = [value / base for value, base in zip(values, bare, strict=True)]
+            rows.append(row(name, threads, ratios, "of the bare step"))
     return rows
 
 
-def child_rates(kind: str, threads: int, data_dir: Path, *, processes: int, count: int) -> float:
-    """Images a second of one lane in so many processes at once, together."""
-    command = [sys.executable, "-m", "benchmarks.child", kind, str(threads), str(data_dir), str(count)]
-    children = [subprocess.Popen(command, cwd=ROOT, stdout=subprocess.PIPE, text=True) for _ in range(processes)]
-    return sum(float(child.communicate()[0]) for child in children)
+def grow(run_dir: Path, words: str, *paths: str | Path) -> tuple[float, list[Record]]:
+    """Grow a zoo for one epoch in a process of its own; returns the seconds that it took, and its rounds."""
+    flags = f"--continual --epochs 1 --no_download --seed 0 --hp_config config/hyperparam/conv.yaml {words}".split()
+    began = time.perf_counter()
+    command = [sys.executable, "modelzoo.py", *flags, *map(str, paths), "--run_dir", str(run_dir)]
+    subprocess.run(command, cwd=ROOT, check=True, stdout=subprocess.DEVNULL)
+    return time.perf_counter() - began, read_rounds(run_dir)
 
 
-def process_rows(data_dir: Path, repeats: int) -> list[Row]:
-    """The network written the plain way, and two processes of one thread against one of two."""
-    lanes = {
-        "conv: bare step, written the plain way": lambda: child_rates("plain", 1, data_dir, processes=1, count=200),
-        "one process of two threads": lambda: child_rates("loop", 2, data_dir, processes=1, count=400),
-        "two processes of one thread": lambda: child_rates("loop", 1, data_dir, processes=2, count=400),
-    }
-    rates = interleave(lanes, repeats)
-    ratio = paired_ratio(rates, "two processes of one thread", "one process of two threads")
-    plain, one, two = rates
-    return [
-        row(plain, 1, rates[plain], "images/s"),
-        row(one, 2, rates[one], "images/s"),
-        row(two, 2, rates[two], "images/s", **{"of one of two": ratio}),
-    ]
+def whole_run(data_dir: Path, folder: Path, threads: int, tasks_per_round: int) -> list[Row]:
+    """Seconds of a one-epoch run on Coarse-CIFAR100 by phases, and its peak memory, in GB."""
+    run_dir = folder / f"b{tasks_per_round}-{threads}"
+    words = f"{COARSE} --tasks_per_round {tasks_per_round} --threads {threads} --data_dir"
+    whole_sec, rounds = grow(run_dir, words, data_dir.resolve())
+    summary = read_summary(run_dir)
+    phases: dict[str, float] = collections.defaultdict(float)
+    for phase, seconds in (item for record in rounds for item in record.seconds.items()):
+        phases[phase] += seconds
+    phases |= {"imports and exit": whole_sec - summary.elapsed_sec, "whole": whole_sec, "GB": summary.peak_mem_gb}
+    return [row(f"one epoch, b = {tasks_per_round}: {key}", threads, [value], "") for key, value in phases.items()]
 
 
-def whole_run(data_dir: Path, threads: int, tasks_per_round: int) -> dict[str, float]:
-    """Seconds of a one-epoch run on Coarse-CIFAR100 by phases, and its peak memory in GB."""
-    with tempfile.TemporaryDirectory() as folder:
-        words = f"--continual --epochs 1 --tasks_per_round {tasks_per_round} --threads {threads} --no_download --seed 0"
-        paths = ["--data_config", "config/dataset/coarse_cifar100.yaml", "--hp_config", "config/hyperparam/conv.yaml"]
-        where = ["--data_dir", str(data_dir.resolve()), "--run_dir", f"{folder}/run"]
-        began = time.perf_counter()
-        command = [sys.executable, "modelzoo.py", *words.split(), *paths, *where]
-        subprocess.run(command, cwd=ROOT, check=True, stdout=subprocess.DEVNULL)
-        wall_sec = time.perf_counter() - began
-        summary = json.loads(Path(folder, "run", "summary.json").read_text())
-        rounds = [json.loads(line) for line in Path(folder, "run", "rounds.jsonl").read_text().splitlines()]
-    phases: dict[str, float] = {"imports and exit": wall_sec - summary["elapsed_sec"]}
-    for record in rounds:
-        for phase, seconds in record["seconds"].items():
-            phases[phase] = phases.get(phase, 0.0) + seconds
-    phases["figure and summary"] = wall_sec - sum(phases.values())
-    other = wall_sec - phases["training"] - phases["prediction"]
-    return phases | {
-        "whole": wall_sec,
-        "neither training nor prediction": other / wall_sec,
-        "peak memory": summary["peak_mem_gb"],
-    }
-
-
-def run_rows(data_dir: Path, threads: int, tasks_per_round: int, repeats: int) -> list[Row]:
-    """A whole run, several times."""
-    runs = [whole_run(data_dir, threads, tasks_per_round) for _ in range(repeats)]
-    units = {"peak memory": "GB", "neither training nor prediction": "of the whole"}
-    name = f"one epoch, b = {tasks_per_round}"
-    return [row(f"{name}: {key}", threads, [run[key] for run in runs], units.get(key, "s")) for key in runs[0]]
-
-
-def processor() -> str:
-    """The processor by name, where the system tells."""
-    with contextlib.suppress(OSError):  # Linux alone has the file
-        for line in Path("/proc/cpuinfo").read_text().splitlines():
-            if line.startswith("model name"):
-                return line.partition(":")[2].strip()
-    return platform.processor() or platform.machine()
-
-
-def environment() -> dict[str, str]:
-    """Where the figures were taken."""
-    commit = subprocess.run(
-        ["git", "describe", "--always", "--dirty"], cwd=ROOT, capture_output=True, text=True, check=False
-    )
-    return {
-        "device": describe_device(choose_device("auto")),
-        "cores": str(os.cpu_count()),
-        "processor": processor(),
-        "python": platform.python_version(),
-        "torch": torch.__version__,
-        "commit": commit.stdout.strip(),
-    }
-
-
-def table(rows: Sequence[Row]) -> str:
-    """The rows, aligned."""
-    lines = [f"{'':<52} {'threads':>7} {'median':>10} {'min':>10} {'max':>10}  n"]
-    known = {"what", "threads", "unit", "median", "min", "max", "n"}
-    for each in rows:
-        numbers = " ".join(f"{each[key]:>10,.{0 if each[key] >= 100 else 3}f}" for key in ("median", "min", "max"))
-        compared = "".join(f"   {value:.1%} {key}" for key, value in each.items() if key not in known)
-        lines.append(f"{each['what']:<52} {each['threads']:>7} {numbers}  {each['n']} {each['unit']}{compared}")
-    return "\n".join(lines)
+def growth_rows(folder: Path, num_tasks: int) -> list[Row]:
+    """Seconds of rounds early, in between and late, with many tasks of two classes of noise, 22 x 22 pixels."""
+    random, classes = np.random.default_rng(0), np.arange(2 * num_tasks)
+    train, test = (random.integers(0, 256, (count * len(classes), 22, 22), np.uint8) for count in (4, 2))
+    np.savez(folder / "noise.npz", x_train=train, y_train=classes.repeat(4), x_test=test, y_test=classes.repeat(2))
+    benchmark = {"dataset": "npz", "root": "noise.npz", "tasks": classes.reshape(-1, 2).tolist()}
+    (folder / "noise.yaml").write_text(yaml.safe_dump(benchmark))
+    _, rounds = grow(folder / "noise", "--threads 1 --data_config", folder / "noise.yaml")
+    rows = []
+    for middle in (5, num_tasks // 5, num_tasks - 10):
+        near = rounds[middle - 3 : middle + 4]  # the first rounds draw the figure
+        for phase in ("training", "prediction", "writing"):
+            seconds = [record.seconds[phase] for record in near]
+            rows.append(row(f"{num_tasks} tasks, around round {middle}: {phase}", 1, seconds, "s"))
+    return rows
 
 
 def main() -> None:
-    """Measure, print the table, write the JSON."""
+    """Measure, and print the table."""
     parser = argparse.ArgumentParser(prog="python -m benchmarks.throughput", description=__doc__)
     parser.add_argument("--data_dir", type=Path, default=ROOT / "data", help="where cifar100.npz is (./data)")
-    parser.add_argument("--json", type=Path, metavar="FILE", help="write the rows and the environment to it")
-    parser.add_argument("--repeats", type=int, help="short turns of the loops (25; 10 if quick); whole runs get three")
-    parser.add_argument(
-        "--quick", action="store_true", help="within 10 minutes on two cores: one whole run of each kind"
-    )
-    parser.add_argument("--only", choices=("loops", "processes", "runs"), help="a part of it (all)")
-    arguments = parser.parse_args()
-    repeats = arguments.repeats or (10 if arguments.quick else 25)
-    about = environment()
-    print("\n".join(f"{key:<10} {value}" for key, value in about.items()))
-    rows = []
-    if arguments.only in (None, "loops"):
+    parser.add_argument("--quick", action="store_true", help="10 turns of the loops in place of 25, and a shorter run")
+    parser.add_argument("--only", choices=("loops", "runs", "growth"), help="a part of it (all)")
+    flags = parser.parse_args()
+    versions = f"Python {platform.python_version()}, torch {torch.__version__}, commit {commit()}"
+    print(f"{describe_device(choose_device('auto'))}, {platform.machine()}, {versions}")
+    rows: list[Row] = []
+    if flags.only in (None, "loops"):
         for threads in (1, 2):
-            rows += loop_rows(arguments.data_dir, threads, repeats)
-    if arguments.only in (None, "processes"):
-        rows += process_rows(arguments.data_dir, 1 if arguments.quick else 5)
-    if arguments.only in (None, "runs"):
-        for threads, tasks_per_round in ((1, 1), (2, 1)) if arguments.quick else ((1, 1), (2, 5)):
-            rows += run_rows(arguments.data_dir, threads, tasks_per_round, 1 if arguments.quick else 3)
-    print(table(rows))
-    if arguments.json:
-        arguments.json.write_text(json.dumps({"environment": about, "rows": rows}, indent=1) + "\n")
+            rows += loop_rows(flags.data_dir, threads, 10 if flags.quick else 25)
+    with tempfile.TemporaryDirectory() as folder:
+        if flags.only in (None, "runs"):
+            for threads, tasks_per_round in ((1, 1), (2, 1 if flags.quick else 5)):
+                rows += whole_run(flags.data_dir, Path(folder), threads, tasks_per_round)
+        if flags.only in (None, "growth"):
+            rows += growth_rows(Path(folder), 50 if flags.quick else 500)
+    print(tabulate(rows, ["", "threads", "median", "min", "max", "n", ""], floatfmt=",.3f"))
 
 
 if __name__ == "__main__":

@@ -1,98 +1,75 @@
 """From what a benchmark file says to the list of its tasks."""
 
 from collections.abc import Callable, Sequence
-from pathlib import Path
 
 import torch
 
-from datasets.cifar import load_cifar10, load_cifar100
-from datasets.custom import load_image_folder, load_npz
-from datasets.data import Augmentation, DataError, ImageData, NamedGenerator, Task, cut_tasks
-from datasets.digits import load_digits
-from datasets.files import DataRequest
-from datasets.mini_imagenet import load_mini_imagenet
-from datasets.mnist import load_mnist
-from datasets.modmnist import load_permuted_mnist, load_rotated_mnist
+from datasets import cifar, custom, digits, mini_imagenet, mnist, modmnist
+from datasets.data import Augmentation, ImageData, Task, cut_tasks
+from utils.config import Benchmark, Options, Settings
+from utils.errors import UserError, short
 
-LOADERS: dict[str, Callable[[DataRequest], ImageData]] = {
-    "cifar10": load_cifar10,
-    "cifar100": load_cifar100,
-    "mnist": load_mnist,
-    "rotated_mnist": load_rotated_mnist,
-    "permuted_mnist": load_permuted_mnist,
-    "mini_imagenet": load_mini_imagenet,
-    "digits": load_digits,
-    "npz": load_npz,
-    "image_folder": load_image_folder,
+DATA_SETS: dict[str, Callable[[Benchmark, Options], ImageData]] = {
+    "cifar10": cifar.load_cifar10,
+    "cifar100": cifar.load_cifar100,
+    "mnist": mnist.load_mnist,
+    "rotated_mnist": modmnist.load_rotated_mnist,
+    "permuted_mnist": modmnist.load_permuted_mnist,
+    "mini_imagenet": mini_imagenet.load_mini_imagenet,
+    "digits": digits.load_digits,
+    "npz": custom.load_npz,
+    "image_folder": custom.load_image_folder,
 }
+OWN_KEYS = {"root": ("npz", "image_folder"), "image_size": ("image_folder",), "test_fraction": ("image_folder",)}
 
 
-def build_dataset(
-    dataset: str,
-    tasks: Sequence[Sequence[int | str]],
-    *,
-    task_names: Sequence[str],
-    data_dir: Path,
-    download: bool,
-    keep: bool,
-    device: torch.device,
-    named: NamedGenerator,
-    flip: bool = True,
-    root: Path | None = None,
-    image_size: int | None = None,
-    test_fraction: float | None = None,
-    samples: int | None = None,
-) -> list[Task]:
-    """The tasks of a benchmark, views on images that are on ``device`` once.
+def build_dataset(settings: Settings, options: Options, device: torch.device) -> list[Task]:
+    """The tasks of a benchmark: views on images that are on ``device`` once.
 
     Args:
-        dataset: a key of ``LOADERS``.
-        tasks: each task's class ids (class names, too, where the data set is the user's own).
-        task_names: each task's name.
-        data_dir: where data sets are looked for, and downloaded to.
-        download: whether the network may be used.
-        keep: whether prepared images may be kept below ``data_dir``.
-        device: where the images are to be.
-        named: generators by name, for the choice of samples.
-        flip: whether mirror images may serve as augmentation (of colour images; others are never mirrored).
-        root, image_size, test_fraction: of the user's own data, see ``DataRequest``.
-        samples: training examples kept per class; None keeps all.
+        settings: The run's settings; the benchmark, ``samples`` and the seed are used.
+        options: Where data sets are looked for, and whether they may be downloaded and cached.
+        device: Where the images shall be.
 
     Raises:
-        DataError: the data cannot be had, is damaged, or lacks a class that a task names.
+        UserError: The benchmark is wrong, or the data cannot be found or downloaded, is damaged, or lacks a class.
     """
-    class_ids = tuple(sorted({class_id for task in tasks for class_id in task if isinstance(class_id, int)}))
-    request = DataRequest(data_dir, download, keep, class_ids, root, image_size, test_fraction, named)
-    data = LOADERS[dataset](request)
-    class_ids_of_tasks = [_class_ids(classes, task_id, data) for task_id, classes in enumerate(tasks)]
-    augmentation = _augmentation(dataset, num_channels=data.train_images.shape[3], flip=flip)
-    return cut_tasks(
-        data.to(device),
-        class_ids_of_tasks,
-        names=task_names,
-        augmentation=augmentation,
-        samples=samples,
-        named=named,
-    )
+    benchmark = settings.benchmark
+    _check_keys(benchmark)
+    data = DATA_SETS[benchmark.dataset](benchmark, options)
+    tasks = [_class_ids(classes, task_id, data.class_names) for task_id, classes in enumerate(benchmark.tasks)]
+    augmentation = _augmentation(benchmark, num_channels=data.train_images.shape[3])
+    return cut_tasks(data.to(device), tasks, settings, augmentation)
 
 
-def _class_ids(classes: Sequence[int | str], task_id: int, data: ImageData) -> list[int]:
-    ids = {name: class_id for class_id, name in enumerate(data.class_names)}
+def _check_keys(benchmark: Benchmark) -> None:
+    """Check the data set's name, and that no key is given that it does not take. Raises UserError."""
+    if benchmark.dataset not in DATA_SETS:
+        raise UserError(f"dataset: expected one of {', '.join(DATA_SETS)}, got {short(benchmark.dataset)}")
+    for key, taken_by in OWN_KEYS.items():
+        value = getattr(benchmark, key)
+        if value is not None and benchmark.dataset not in taken_by:
+            raise UserError(f"{key}: expected none for {benchmark.dataset}, got {short(str(value))}")
+
+
+def _class_ids(classes: Sequence[int | str], task_id: int, class_names: Sequence[str]) -> list[int]:
+    """A task's classes, given by name or by id, as ids of the data set. Raises UserError."""
+    ids = {name: class_id for class_id, name in enumerate(class_names)}
     known = [ids.get(item, -1) if isinstance(item, str) else item for item in classes]
     for item, class_id in zip(classes, known, strict=True):
-        if not 0 <= class_id < len(data.class_names):
-            expected = f"one of {', '.join(data.class_names[:12])}" + (", ..." if len(data.class_names) > 12 else "")
-            raise DataError(f"tasks[{task_id}]: expected a class of the data set ({expected}), got {item!r}")
+        if not 0 <= class_id < len(class_names):
+            expected = f"a class of {short(list(class_names))}, or an id 0..{len(class_names) - 1}"
+            raise UserError(f"tasks[{task_id}]: expected {expected}, got {short(item)}")
         if ids.get(str(item), class_id) != class_id:
-            both = f"which is the id of class {data.class_names[class_id]!r} and the name of another"
-            raise DataError(f"tasks[{task_id}]: expected class names (in quotes) in place of {item}, {both}")
-    if len(set(known)) < len(known):  # as a name and as an id
-        raise DataError(f"tasks[{task_id}]: expected each class once, got {list(classes)}")
+            expected = f"class names in quotes, since {item} is the id of one class and the name of another"
+            raise UserError(f"tasks[{task_id}]: expected {expected}, got {short(item)}")
+    if len(set(known)) < len(known):  # once as a name and once as an id
+        raise UserError(f"tasks[{task_id}]: expected each class once, got {short(list(classes))}")
     return known
 
 
-def _augmentation(dataset: str, *, num_channels: int, flip: bool) -> Augmentation:
+def _augmentation(benchmark: Benchmark, *, num_channels: int) -> Augmentation:
     """As in the paper: colour images are cropped and mirrored, grey ones cropped, permuted ones left alone."""
-    if dataset == "permuted_mnist":
+    if benchmark.dataset == "permuted_mnist":
         return Augmentation()
-    return Augmentation(crop_padding=4, flip=flip and num_channels == 3)
+    return Augmentation(crop_padding=4, flip=benchmark.flip and num_channels == 3)

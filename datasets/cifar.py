@@ -1,12 +1,8 @@
 """CIFAR-10 and CIFAR-100: 32 x 32 colour images, 50,000 to train and 10,000 to test (Krizhevsky 2009)."""
 
-import functools
-import hashlib
-from pathlib import Path
-from typing import Any
-
 from datasets.data import ImageData
-from datasets.files import DataRequest, npz_or_torchvision
+from datasets.files import npz_or_torchvision
+from utils.config import Benchmark, Options
 
 CIFAR10_CLASSES = ("airplane", "automobile", "bird", "cat", "deer", "dog", "frog", "horse", "ship", "truck")
 CIFAR100_CLASSES = tuple(
@@ -20,40 +16,17 @@ CIFAR100_CLASSES = tuple(
 )
 
 
-def load_cifar10(request: DataRequest) -> ImageData:
-    """CIFAR-10, uint8 ``[50000 and 10000, 32, 32, 3]``. Raises DataError where it cannot be had."""
-    return npz_or_torchvision(
-        "cifar10",
-        request,
-        class_names=CIFAR10_CLASSES,
-        side=32,
-        torchvision_set="CIFAR10",
-        layout="cifar-10-batches-py",
-        damage=_damage,
-    )
+def load_cifar10(benchmark: Benchmark, options: Options) -> ImageData:
+    """CIFAR-10, uint8 images ``[50000 and 10000, 32, 32, 3]``.
+
+    Torchvision's files are pickles; torchvision opens them only if their MD5 sums are the published ones.
+
+    Raises:
+        UserError: The data cannot be found or downloaded, or is damaged.
+    """
+    return npz_or_torchvision("CIFAR10", options, class_names=CIFAR10_CLASSES, side=32)
 
 
-def load_cifar100(request: DataRequest) -> ImageData:
-    """CIFAR-100 with its fine labels, uint8 ``[50000 and 10000, 32, 32, 3]``. Raises DataError where it is not had."""
-    return npz_or_torchvision(
-        "cifar100",
-        request,
-        class_names=CIFAR100_CLASSES,
-        side=32,
-        torchvision_set="CIFAR100",
-        layout="cifar-100-python",
-        damage=_damage,
-    )
-
-
-def _damage(torchvision_set: Any, folder: Path) -> str | None:
-    """The first file whose checksum is not torchvision's. They are pickles: only the known ones are ever opened."""
-    meta = (torchvision_set.meta["filename"], torchvision_set.meta["md5"])
-    for filename, md5 in [*torchvision_set.train_list, *torchvision_set.test_list, meta]:
-        path = folder / filename
-        if path.exists():
-            with path.open("rb") as file:
-                got = hashlib.file_digest(file, functools.partial(hashlib.md5, usedforsecurity=False)).hexdigest()
-            if got != md5:
-                return f"{path}: expected MD5 {md5}, got {got}"
-    return None
+def load_cifar100(benchmark: Benchmark, options: Options) -> ImageData:
+    """CIFAR-100 with its 100 fine labels; images, checks and errors are those of ``load_cifar10``."""
+    return npz_or_torchvision("CIFAR100", options, class_names=CIFAR100_CLASSES, side=32)

@@ -4,20 +4,19 @@ Letters: N images of a data set, M examples of a task, B examples of a minibatch
 """
 
 import hashlib
-from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass
-from typing import NamedTuple
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, replace
+from typing import Any, NamedTuple
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-FINGERPRINT_IMAGES = 8  # of a class, about
-NamedGenerator = Callable[..., torch.Generator]  # named("replay", 3) is the generator of that consumer
+from utils.config import Settings
+from utils.errors import UserError
+from utils.seeding import generator
 
-
-class DataError(Exception):
-    """A mistake in what the user gave as data; the message names the file or key, what is expected, what was got."""
+_BLOCK_BYTES = 1 << 24  # of images that are read at once for a fingerprint
 
 
 @dataclass(frozen=True)
@@ -32,13 +31,8 @@ class ImageData:
 
     def to(self, device: torch.device) -> "ImageData":
         """The same data on a device (images and class ids move once; tasks are cut from them there)."""
-        return ImageData(
-            self.train_images.to(device),
-            self.train_classes.to(device),
-            self.test_images.to(device),
-            self.test_classes.to(device),
-            self.class_names,
-        )
+        moved: dict[str, Any] = {key: value.to(device) for key, value in vars(self).items() if key != "class_names"}
+        return replace(self, **moved)
 
 
 @dataclass(frozen=True)
@@ -85,53 +79,48 @@ class Task:
 
     @property
     def fingerprint(self) -> str:
-        """Tells the task's data from others without reading all of it.
+        """A short digest of every image and label of the task, in both parts: it tells the task's data from others.
 
-        Of the number of its examples and some images of each class, spread evenly, in both parts.
+        It does not depend on whether the images are in memory, on a GPU, or in a file that is mapped into memory. It
+        takes about a second for each GB of images.
         """
         digest = hashlib.blake2b(digest_size=8)
         for split in (self.train, self.test):
-            labels = split.labels.cpu()
-            digest.update(repr(labels.bincount().tolist()).encode())
-            for label in range(self.num_classes):
-                positions = (labels == label).nonzero().flatten()
-                spread = positions[:: max(1, len(positions) // FINGERPRINT_IMAGES)]
-                digest.update(split.images[split.rows[spread.to(split.rows.device)]].cpu().numpy().tobytes())
+            digest.update(repr((self.image_shape, len(split))).encode())
+            digest.update(split.labels.cpu().numpy().data)
+            for rows in split.rows.split(max(1, _BLOCK_BYTES // split.images[0].numel())):
+                digest.update(split.images.index_select(0, rows).flatten().cpu().numpy().data)
         return digest.hexdigest()
 
 
 def cut_tasks(
-    data: ImageData,
-    tasks: Sequence[Sequence[int]],
-    *,
-    names: Sequence[str],
-    augmentation: Augmentation,
-    samples: int | None,
-    named: NamedGenerator,
+    data: ImageData, tasks: Sequence[Sequence[int]], settings: Settings, augmentation: Augmentation
 ) -> list[Task]:
     """The tasks of a benchmark as views on its images.
 
     Args:
-        data: the data set.
-        tasks: each task's class ids, in the order of its labels.
-        names: each task's name.
-        augmentation: what may be done to a training image.
-        samples: training examples kept of each class (all, if there are fewer); None keeps all.
-        named: generators by name; a class, by its name, keeps the same examples in whichever task and place it appears.
+        data: The data set.
+        tasks: Each task's class ids, in the order of its labels.
+        settings: The names of the tasks; how many training examples of a class are kept, and the seed. A class, by its
+            name, keeps the same examples in whichever task and place it appears.
+        augmentation: What may be done to a training image.
 
     Raises:
-        DataError: a class without training or without test images.
+        UserError: A class has no training images or no test images.
     """
 
-    def split(images: Tensor, classes: Tensor, task_id: int, part: str) -> Split:
+    def view(task_id: int, part: str) -> Split:
+        images, classes = getattr(data, f"{part}_images"), getattr(data, f"{part}_classes")
         rows_of_label = []
         for class_id in tasks[task_id]:
+            name = data.class_names[class_id]
             rows = torch.nonzero(classes == class_id).flatten()
             if not len(rows):
-                raise DataError(f"tasks[{task_id}]: class {data.class_names[class_id]!r} has no {part} images")
-            if part == "training" and samples is not None:
-                keep = torch.randperm(len(rows), generator=named("samples", data.class_names[class_id]))[:samples]
-                rows = rows[keep.sort().values.to(rows.device)]
+                raise UserError(f"tasks[{task_id}]: expected {part} images of class {name!r}, got none")
+            if part == "train" and settings.samples is not None:
+                random = generator(settings.seed, "samples", name)
+                kept = torch.randperm(len(rows), generator=random)[: settings.samples]
+                rows = rows[kept.sort().values.to(rows.device)]
             rows_of_label.append(rows)
         labels = torch.repeat_interleave(torch.tensor([len(rows) for rows in rows_of_label]))
         return Split(images, torch.cat(rows_of_label), labels.to(images.device))
@@ -139,13 +128,13 @@ def cut_tasks(
     return [
         Task(
             task_id,
-            names[task_id],
-            tuple(data.class_names[class_id] for class_id in classes),
-            split(data.train_images, data.train_classes, task_id, "training"),
-            split(data.test_images, data.test_classes, task_id, "test"),
+            settings.benchmark.names[task_id],
+            tuple(data.class_names[class_id] for class_id in class_ids),
+            view(task_id, "train"),
+            view(task_id, "test"),
             augmentation,
         )
-        for task_id, classes in enumerate(tasks)
+        for task_id, class_ids in enumerate(tasks)
     ]
 
 
@@ -165,9 +154,9 @@ def replay_subset(labels: Tensor, replay_frac: float, generator: torch.Generator
     """The training examples of a past task that may be used again.
 
     Args:
-        labels: of the task's training examples, int64 ``[M]``.
-        replay_frac: fraction kept of each class's n examples, max(1, round(replay_frac * n)) of them; 0 keeps none.
-        generator: the task's own.
+        labels: The labels of the task's training examples, int64 ``[M]``.
+        replay_frac: The fraction kept: max(1, round(replay_frac * n)) of each class's n examples; 0 keeps none.
+        generator: The task's own.
 
     Returns:
         Positions among the task's examples, ascending, int64 on the CPU.
@@ -186,9 +175,9 @@ def replay_repeats(labels: Tensor, repeats: float, generator: torch.Generator) -
     comes to round(repeats * M) examples with the fraction exact.
 
     Args:
-        labels: of the subset, int64 ``[M]``, M > 0.
-        repeats: r >= 1.
-        generator: the learner's own for this task.
+        labels: The labels of the subset, int64 ``[M]``, M > 0.
+        repeats: How often each example is seen on average, at least 1.
+        generator: The learner's own for this task.
 
     Returns:
         Positions in the subset, int64 on the CPU.
@@ -206,19 +195,6 @@ def replay_repeats(labels: Tensor, repeats: float, generator: torch.Generator) -
     return torch.cat([torch.arange(len(labels)).repeat(whole), once_more])
 
 
-def plain_batches(split: Split, positions: Tensor, *, batch_size: int) -> Iterator[Tensor]:
-    """Images as they are, for predictions: uint8 ``[B, H, W, C]``, in order, the last batch smaller.
-
-    Args:
-        split: whose images.
-        positions: which examples of it, int64.
-        batch_size: B.
-    """
-    rows = split.rows[positions.to(split.rows.device)]
-    for batch in rows.split(batch_size):
-        yield split.images.index_select(0, batch)
-
-
 class Minibatch(NamedTuple):
     """uint8 ``[B, H, W, C]``, and int64 ``[B]``: the head that classifies each image and the label it should give."""
 
@@ -230,27 +206,21 @@ class Minibatch(NamedTuple):
 class Minibatches:
     """A learner's training examples, pooled over its tasks, shuffled and cut anew each epoch.
 
-    An epoch's order and augmentation depend on nothing but ``named`` and the epoch's number, so that training can be
-    taken up again in the middle of an epoch.
+    An epoch's order and augmentation depend on nothing but the run's seed, the round and the epoch's number, so that
+    training can be taken up again in the middle of an epoch.
+
+    Attributes:
+        rows: The row of each example in the images, int64; an example that is used twice stands there twice.
     """
 
-    def __init__(
-        self,
-        tasks: Sequence[Task],
-        positions: Sequence[Tensor],
-        *,
-        batch_size: int,
-        augmentation: Augmentation,
-        named: NamedGenerator,
-    ):
+    def __init__(self, tasks: Sequence[Task], positions: Sequence[Tensor], settings: Settings, round_id: int):
         """Pool the examples.
 
         Args:
-            tasks: in the order of the learner's heads; all views on the same images.
-            positions: for each task the examples used, positions in ``task.train``, repetitions allowed.
-            batch_size: B; the last minibatch of an epoch may be smaller.
-            augmentation: applied to each minibatch.
-            named: generators by name, the learner's own.
+            tasks: The learner's tasks in the order of its heads; all are views on the same images.
+            positions: For each task the examples used, as positions in ``task.train``; repetitions are allowed.
+            settings: The run's settings. The last minibatch of an epoch may be smaller than ``settings.recipe.batch``.
+            round_id: The learner's round.
         """
         self.images = tasks[0].train.images
         device = self.images.device
@@ -258,9 +228,11 @@ class Minibatches:
         self.rows = torch.cat([task.train.rows[p] for task, p in zip(tasks, used, strict=True)])
         self.labels = torch.cat([task.train.labels[p] for task, p in zip(tasks, used, strict=True)])
         self.heads = torch.repeat_interleave(torch.tensor([len(p) for p in used])).to(device)
-        self.batch_size = batch_size
-        self.augmentation = augmentation
-        self.named = named
+        self.batch_size = settings.recipe.batch
+        is_plain = settings.epochs == 1 or settings.recipe.augment == "none"
+        self.augmentation = Augmentation() if is_plain else tasks[0].augmentation
+        self.seed = settings.seed
+        self.round_id = round_id
 
     def __len__(self) -> int:
         """Minibatches in an epoch."""
@@ -268,9 +240,10 @@ class Minibatches:
 
     def epoch(self, epoch: int, first: int = 0) -> Iterator[Minibatch]:
         """The minibatches of an epoch, from the ``first`` on."""
-        order = torch.randperm(len(self.rows), generator=self.named("epoch", epoch, "order")).to(self.rows.device)
+        name = ("round", self.round_id, "epoch", epoch)
+        order = torch.randperm(len(self.rows), generator=generator(self.seed, *name, "order")).to(self.rows.device)
         rows, heads, labels = self.rows[order], self.heads[order], self.labels[order]
-        crops = draw_crops(len(rows), self.augmentation, self.named("epoch", epoch, "augmentation")).to(rows.device)
+        crops = draw_crops(len(rows), self.augmentation, generator(self.seed, *name, "augmentation")).to(rows.device)
         for start in range(first * self.batch_size, len(rows), self.batch_size):
             batch = slice(start, start + self.batch_size)
             images = self.images.index_select(0, rows[batch])  # ten times as fast as self.images[rows[batch]]

@@ -4,29 +4,26 @@ import numpy as np
 import torch
 
 from datasets.data import ImageData
-from datasets.files import DataRequest
+from utils.config import Benchmark, Options
 
 SIDE = 28  # of MNIST, so that the same networks serve
 _SCAN_SIDE = 8
 _SCAN_MAX = 16
 
 
-def load_digits(request: DataRequest) -> ImageData:
-    """The bundled digits, uint8 ``[1442 and 355, 28, 28, 1]``.
+def load_digits(benchmark: Benchmark, options: Options) -> ImageData:
+    """The bundled digits, uint8 images ``[1442 and 355, 28, 28, 1]``; no file is looked for.
 
     The 8 x 8 scans with values 0..16 are enlarged to 28 x 28 by bilinear interpolation (pixel centres aligned, edges
     repeated) and scaled to 0..255. Every fifth scan of a class, in scikit-learn's order, is a test image: a stratified
-    split that no seed moves.
-
-    Args:
-        request: not needed; nothing is looked for or drawn.
+    split that does not depend on the seed.
     """
     from sklearn.datasets import load_digits as load_scans  # here: importing scikit-learn takes a second
 
     scans = load_scans()
     images = torch.from_numpy(enlarged(scans.images.astype(np.int64)))[..., None]
     classes = torch.from_numpy(scans.target.astype(np.int64))
-    place = torch.empty_like(classes)  # of a scan among those of its class
+    place = torch.empty_like(classes)  # the place of each scan among those of its class
     for class_id in range(10):
         place[classes == class_id] = torch.arange(int((classes == class_id).sum()))
     test = place % 5 == 4
@@ -37,7 +34,7 @@ def enlarged(scans: np.ndarray) -> np.ndarray:
     """Bilinear enlargement in whole numbers, hence the same on every machine.
 
     Args:
-        scans: int64 ``[N, 8, 8]`` in 0..16.
+        scans: Values int64 ``[N, 8, 8]`` in 0..16.
 
     Returns:
         uint8 ``[N, 28, 28]``.

@@ -1,42 +1,40 @@
 """Rotated- and Permuted-MNIST: all of MNIST in several variants, class id 10x + y being digit y in variant x."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 
 import numpy as np
 import torch
 from torch import Tensor
 
 from datasets.data import ImageData
-from datasets.files import DataRequest
 from datasets.mnist import load_mnist
+from utils.config import Benchmark, Options
+from utils.errors import UserError, short
 
 NUM_VARIANTS = 36  # rotations by 10 degrees; as many permutations, so that the coding is the same
 NUM_PIXELS = 28 * 28
 
 
-def load_rotated_mnist(request: DataRequest) -> ImageData:
+def load_rotated_mnist(benchmark: Benchmark, options: Options) -> ImageData:
     """MNIST, variant x turned counter-clockwise by 10x degrees (nearest pixel, corners black).
 
-    Memory: 55 MB of uint8 a variant that the benchmark names (70,000 images of 784 bytes), 274 MB for the paper's
-    five, made once; MNIST itself and the variant in the making, 55 MB each, are let go.
+    Memory: 55 MB of uint8 for each variant that the benchmark names (70,000 images of 784 bytes), 274 MB for the
+    paper's five. They are made once. MNIST itself and the variant in the making, 55 MB each, are let go.
 
     Raises:
-        DataError: MNIST cannot be had.
+        UserError: A task is not of one variant, or MNIST cannot be found or downloaded.
     """
     names = tuple(f"{digit} at {10 * variant} degrees" for variant in range(NUM_VARIANTS) for digit in range(10))
-    return _variants(request, rotated, names)
+    return _variants(benchmark, options, rotated, names)
 
 
-def load_permuted_mnist(request: DataRequest) -> ImageData:
+def load_permuted_mnist(benchmark: Benchmark, options: Options) -> ImageData:
     """MNIST, variant x with its pixels in another order, the same for all its images; variant 0 is MNIST itself.
 
-    Memory: as ``load_rotated_mnist``.
-
-    Raises:
-        DataError: MNIST cannot be had.
+    Memory and errors: as ``load_rotated_mnist``.
     """
     names = tuple(f"{digit} permuted {variant}" for variant in range(NUM_VARIANTS) for digit in range(10))
-    return _variants(request, permuted, names)
+    return _variants(benchmark, options, permuted, names)
 
 
 def rotated(images: Tensor, variant: int) -> Tensor:
@@ -67,9 +65,12 @@ def _reordered(images: Tensor, order: np.ndarray) -> Tensor:
     return torch.from_numpy(np.take(flat, order, axis=1)).reshape(images.shape)  # faster than torch's index_select
 
 
-def _variants(request: DataRequest, change: Callable[[Tensor, int], Tensor], names: tuple[str, ...]) -> ImageData:
-    variants = sorted({class_id // 10 for class_id in request.class_ids})
-    mnist = load_mnist(request)
+def _variants(
+    benchmark: Benchmark, options: Options, change: Callable[[Tensor, int], Tensor], names: tuple[str, ...]
+) -> ImageData:
+    """The variants that the benchmark names, one after the other; ``change`` makes one from MNIST's images."""
+    variants = sorted({_variant(task_id, classes) for task_id, classes in enumerate(benchmark.tasks)})
+    mnist = load_mnist(benchmark, options)
 
     def stacked(images: Tensor) -> Tensor:
         rows = torch.empty((len(variants), *images.shape), dtype=torch.uint8)
@@ -87,3 +88,13 @@ def _variants(request: DataRequest, change: Callable[[Tensor, int], Tensor], nam
         coded(mnist.test_classes),
         names,
     )
+
+
+def _variant(task_id: int, classes: Sequence[int | str]) -> int:
+    """The variant that all classes of a task belong to. Raises UserError."""
+    variants = {class_id // 10 if isinstance(class_id, int) else -1 for class_id in classes}
+    variant = variants.pop()
+    if variants or not 0 <= variant < NUM_VARIANTS:
+        expected = f"classes 10x..10x+9 of one variant x, 0 <= x <= {NUM_VARIANTS - 1}"
+        raise UserError(f"tasks[{task_id}]: expected {expected}, got {short(list(classes))}")
+    return variant

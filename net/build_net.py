@@ -1,42 +1,45 @@
 """From a recipe's model name to a network."""
 
 import re
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from typing import Any
+
+import torch
 
 from net.multihead import MultiHead
 from net.smallconv import SmallConv
 from net.wideresnet import WideResNet
+from utils.errors import UserError, short
+from utils.seeding import ambient_seed
 
-
-class NetError(Exception):
-    """A network that cannot be built from what the user asked for."""
+# The one table of models: a name, with <...> for a whole number, and the backbone that it stands for. A backbone is a
+# module with an attribute ``num_features``; it is called with the images' shape (C, H, W), the numbers and ``dropout``.
+MODELS: dict[str, Callable[..., Any]] = {
+    "conv": SmallConv,
+    "wrn<depth>_<width>": WideResNet,
+}
 
 
 def build_net(
-    model: str, *, image_shape: tuple[int, int, int], num_classes: Sequence[int], dropout: float
+    model: str, image_shape: tuple[int, int, int], num_classes: Sequence[int], *, dropout: float, seed: int
 ) -> MultiHead:
-    """A network with initial weights from torch's global generator.
+    """Build a network on the CPU, in channels-last memory.
 
     Args:
-        model: ``conv`` or ``wrn<depth>_<width>``.
+        model: A name as in ``MODELS``, such as ``wrn16_4``.
         image_shape: (C, H, W).
-        num_classes: of each head.
-        dropout: probability of dropping a unit; the small conv net has none.
+        num_classes: The number of classes of each head.
+        dropout: The probability of dropping a unit, in a network that has dropout.
+        seed: The seed of the initial weights.
 
     Raises:
-        NetError: no such model, or images too small for it.
+        UserError: There is no such model, or the images are too small for it.
     """
-    num_channels, height, width = image_shape
-    wrn = re.fullmatch(r"wrn(\d+)_(\d+)", model)
-    try:
-        if wrn and min(height, width) < 8:
-            raise ValueError(f"expected images of 8 x 8 pixels or more, got {height} x {width}")
-        if wrn:
-            backbone = WideResNet(num_channels, int(wrn[1]), int(wrn[2]), dropout)
-            return MultiHead(backbone, backbone.num_features, num_classes)
-        if model == "conv":
-            small = SmallConv(num_channels, height, width)
-            return MultiHead(small, small.num_features, num_classes)
-    except ValueError as error:
-        raise NetError(f"model {model}: {error}") from error
-    raise NetError(f"model: expected conv or wrn<depth>_<width>, got {model!r}")
+    for name, backbone_class in MODELS.items():
+        match = re.fullmatch(re.sub(r"<\w+>", r"(\\d{1,15})", name), model)
+        if match:
+            with ambient_seed(seed):
+                backbone = backbone_class(image_shape, *map(int, match.groups()), dropout=dropout)
+                network = MultiHead(backbone, backbone.num_features, num_classes)
+            return network.to(memory_format=torch.channels_last)
+    raise UserError(f"model: expected one of {', '.join(MODELS)}, got {short(model)}")

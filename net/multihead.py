@@ -1,4 +1,4 @@
-"""A learner's network: one backbone shared by its tasks, and a linear read-out, a head, for each of them.
+"""A learner's network: one backbone that its tasks share, and a linear layer, a head, for each of them.
 
 Letters: B images, H x W x C pixels, F features, K classes.
 """
@@ -18,12 +18,12 @@ class MultiHead(nn.Module):
     """
 
     def __init__(self, backbone: nn.Module, num_features: int, num_classes: Sequence[int]):
-        """Join them.
+        """Join a backbone and its heads.
 
         Args:
-            backbone: images to features ``[B, num_features]``.
+            backbone: A module from images to features ``[B, F]``.
             num_features: F.
-            num_classes: of each head.
+            num_classes: The number of classes of each head.
         """
         super().__init__()
         self.backbone = backbone
@@ -37,17 +37,17 @@ class MultiHead(nn.Module):
         self.register_buffer("head_rows", head_rows, persistent=False)
         self.register_buffer("absent", absent, persistent=False)
         self.head_rows: Tensor  # [heads, K]: rows of the linear layer
-        self.absent: Tensor  # [heads, K]: classes that this head has not
+        self.absent: Tensor  # [heads, K]: where a head has no class
 
     def forward(self, images: Tensor, heads: Tensor) -> Tensor:
         """Scores of each image under its head.
 
         Args:
             images: uint8 ``[B, H, W, C]``.
-            heads: int64 ``[B]``, the head of each image.
+            heads: The head of each image, int64 ``[B]``.
 
         Returns:
-            Float ``[B, K]``, K of the largest head; minus infinity for classes that the image's head has not.
+            Float ``[B, K]``, K of the largest head; minus infinity where the image's head has no class.
         """
         scores = self.heads(self.backbone(normalise(images)))
         return scores.gather(1, self.head_rows[heads]).masked_fill(self.absent[heads], -torch.inf)
@@ -58,7 +58,7 @@ class MultiHead(nn.Module):
 
         Args:
             images: uint8 ``[B, H, W, C]``, on the network's device.
-            head: which one.
+            head: The head's place among the heads.
 
         Returns:
             float32 ``[B, K]`` on the CPU, K of this head.
@@ -69,9 +69,9 @@ class MultiHead(nn.Module):
 
 
 def normalise(images: Tensor) -> Tensor:
-    """uint8 pixels ``[B, H, W, C]`` as a backbone takes them: torch's default type ``[B, C, H, W]``, channels-last.
+    """Turn uint8 pixels ``[B, H, W, C]`` into what a backbone takes: float ``[B, C, H, W]``, channels-last.
 
-    They go to [0, 1], then mean 0.5 and standard deviation 0.25, whatever the data set: its own statistics would
-    tell of tasks that have not arrived.
+    Pixels are scaled to [0, 1], then to mean 0.5 and standard deviation 0.25, whatever the data set: the data set's own
+    statistics would tell of tasks that have not arrived.
     """
     return images.permute(0, 3, 1, 2).to(torch.get_default_dtype()).div_(255 * 0.25).sub_(0.5 / 0.25)

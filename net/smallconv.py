@@ -4,32 +4,34 @@ import torch.nn as nn
 import torch.nn.functional as F
 from torch import Tensor
 
+from utils.errors import UserError
+
 WIDTH = 80
 
 
 class SmallConv(nn.Module):
     """Images ``[B, C, H, W]`` to features ``[B, num_features]``; max-pooling by 2, by 3 for sides of 64 and more.
 
-    Pooling comes before each ReLU: both keep the order of numbers, so the result is the same for a quarter (a ninth)
-    of the work.
+    Pooling comes before each ReLU: both keep the order of numbers, so that the result is the same, with a quarter (or
+    a ninth) of the work.
     """
 
-    def __init__(self, num_channels: int, height: int, width: int):
+    def __init__(self, image_shape: tuple[int, int, int], *, dropout: float = 0.0):
         """Build it.
 
         Args:
-            num_channels: C.
-            height: H.
-            width: W.
+            image_shape: (C, H, W).
+            dropout: Not used: this network has no dropout.
 
         Raises:
-            ValueError: the image is used up before the last pooling.
+            UserError: The images are too small for three convolutions and poolings.
         """
         super().__init__()
+        num_channels, height, width = image_shape
         self.pool_size = 3 if min(height, width) >= 64 else 2
         rows, columns = self._feature_side(height), self._feature_side(width)
         if min(rows, columns) < 1:
-            raise ValueError(f"the small conv net: expected images of 22 x 22 pixels or more, got {height} x {width}")
+            raise UserError(f"model conv: expected images of 22 x 22 pixels or more, got {height} x {width}")
         self.num_features = WIDTH * rows * columns
         self.conv1 = nn.Conv2d(num_channels, WIDTH, 3, bias=False)
         self.conv2 = nn.Conv2d(WIDTH, WIDTH, 3)

@@ -1,8 +1,10 @@
-"""Wide residual networks (Zagoruyko and Komodakis 2016), without their read-out."""
+"""Wide residual networks (Zagoruyko and Komodakis 2016), without their last layer."""
 
 import torch.nn as nn
 import torch.nn.functional as F
 from torch import Tensor
+
+from utils.errors import UserError
 
 
 class Block(nn.Module):
@@ -29,23 +31,26 @@ class Block(nn.Module):
 class WideResNet(nn.Module):
     """Images ``[B, C, H, W]`` to features ``[B, num_features]``: three groups of blocks, then the mean over pixels."""
 
-    def __init__(self, num_channels: int, depth: int, width: int, dropout: float):
+    def __init__(self, image_shape: tuple[int, int, int], depth: int, width: int, *, dropout: float):
         """Build it.
 
         Args:
-            num_channels: C.
+            image_shape: (C, H, W).
             depth: 6n + 4, for n blocks a group.
-            width: factor k on the groups' 16, 32 and 64 channels.
-            dropout: probability of dropping a unit.
+            width: The factor k on the groups' 16, 32 and 64 channels.
+            dropout: The probability of dropping a unit.
 
         Raises:
-            ValueError: no whole number of blocks gives this depth, or the width is not positive.
+            UserError: No whole number of blocks gives this depth, the width is not positive, or the images are too
+                small to be halved twice.
         """
         super().__init__()
+        num_channels, *sides = image_shape
         if depth < 10 or (depth - 4) % 6 or width < 1:
-            raise ValueError(
-                f"expected wrn<depth>_<width> with depth 10, 16, 22, ... and width >= 1, got wrn{depth}_{width}"
-            )
+            expected = "expected wrn<depth>_<width> with depth 10, 16, 22, ... and width 1 or more"
+            raise UserError(f"model: {expected}, got wrn{depth}_{width}")
+        if min(sides) < 8:
+            raise UserError(f"model wrn: expected images of 8 x 8 pixels or more, got {sides[0]} x {sides[1]}")
         blocks_per_group = (depth - 4) // 6
         blocks = []
         num_in = 16

@@ -1,122 +1,182 @@
-"""A zoo that was grown, as a thing one can use."""
+"""The zoo's prediction on a task, the mean over its learners; and a saved zoo, ready to be used.
 
-import json
+Letters: M examples of a task, N images, H x W x C pixels, K classes.
+"""
+
 import pickle
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import torch
 from torch import Tensor
 
-from net.build_net import NetError, build_net
+from net.build_net import build_net
 from net.multihead import MultiHead
+from utils.errors import UserError, in_one_line, short
+from utils.records import LearnerInfo, ZooInfo
+from utils.run_folder import learner_path, read_zoo
 
-PREDICTION_BATCH = 100  # images at once; growing and using a zoo take the same, so that the numbers are the same
-
-# What json, torch and the networks raise on files that are missing, cut off, of another zoo, or would run code.
-_DAMAGE = (OSError, RuntimeError, ValueError, KeyError, IndexError, TypeError, EOFError, pickle.UnpicklingError)
-
-
-def _check(description: dict[str, Any]) -> None:
-    """Raise one of ``_DAMAGE`` where ``zoo.json`` lacks what predicting takes from it later."""
-    for position, task in enumerate(description["tasks"]):
-        if (task["task_id"], type(task["name"]), type(task["classes"])) != (position, str, list):
-            raise ValueError(f"tasks[{position}]: expected task_id {position}, a name and a list of classes")
-    for about in description["learners"]:
-        if {*about["votes"]} != {str(task_id) for task_id in about["tasks"]}:
-            raise ValueError(f"learner {about['file']}: expected a vote for each of its tasks {about['tasks']}")
-        if not all(about["votes"][key] > 0 for key in about["votes"]):
-            raise ValueError(f"learner {about['file']}: expected positive votes, got {about['votes']}")
+PREDICTION_BATCH = 100  # images at once, in growing and in using a zoo, so that both give the same numbers
 
 
-class ModelZoo:
-    """The learners; its class probabilities on a task are the average of those of the learners trained on it.
+@dataclass
+class Average:
+    """The class probabilities of some examples, averaged over learners that are added one by one.
 
     Attributes:
-        description: what ``zoo/zoo.json`` says: the model, the images' shape, the tasks, each learner's tasks.
-        learners: in the order of the rounds.
+        labels: The right labels, int64 ``[M]``, on the CPU.
+        total: The weighted sum of the learners' probabilities, float32 ``[M, K]``, on the CPU.
+        votes: The sum of the weights; 0 if there is no learner yet, and then all classes are equally likely.
     """
 
-    def __init__(self, description: dict[str, Any], learners: Sequence[MultiHead]):
-        self.description = description
-        self.learners = learners
+    labels: Tensor
+    total: Tensor
+    votes: float = 0.0
 
     @classmethod
-    def load(cls, run_dir: str | Path, *, device: str | torch.device = "cpu") -> "ModelZoo":
-        """The zoo of a run folder. Nothing in its files is run as code.
+    def empty(cls, labels: Tensor, num_classes: int) -> "Average":
+        """An average over no learners."""
+        return cls(labels.cpu(), torch.zeros(len(labels), num_classes))
+
+    def add(self, probabilities: Tensor, vote: float) -> None:
+        """Count in one more learner.
+
+        Args:
+            probabilities: The learner's class probabilities, float32 ``[M, K]``.
+            vote: The learner's weight.
+        """
+        self.total += vote * probabilities
+        self.votes += vote
+
+    def keep(self, positions: Tensor) -> "Average":
+        """The average on some of the examples: positions int64, or bool ``[M]``."""
+        return Average(self.labels[positions], self.total[positions], self.votes)
+
+    def loss(self) -> float | None:
+        """Mean negative log-likelihood, with probabilities clamped at 1e-12; None if there are no examples."""
+        assert len(self.total) == len(self.labels), "every example has a prediction"
+        if len(self.labels) == 0:
+            return None
+        if self.votes == 0:
+            return float(np.log(self.total.shape[1]))
+        likelihood = self.total.gather(1, self.labels[:, None]).double() / self.votes
+        return float(-likelihood.clamp(1e-12, 1).log().mean())
+
+    def accuracy(self) -> float | None:
+        """The fraction of examples whose likeliest class is right; 1/K without a learner; None without examples."""
+        if len(self.labels) == 0:
+            return None
+        if self.votes == 0:
+            return 1 / self.total.shape[1]
+        return float((self.total.argmax(dim=1) == self.labels).double().mean())
+
+
+def predict(learner: MultiHead, head: int, images: Tensor, rows: Tensor, out: Tensor) -> Iterator[str]:
+    """Fill in class probabilities of some images under one head; yield "prediction" after each batch.
+
+    The results are written in place: made one by one, between the batches' buffers, they would break up the memory.
+
+    Args:
+        learner: The network.
+        head: The head's place among the network's heads.
+        images: uint8 ``[N, H, W, C]``.
+        rows: Which of the images, int64 ``[M]``, on the same device as the images.
+        out: The class probabilities, float32 ``[M, K]`` on the CPU.
+    """
+    device = learner.heads.weight.device
+    for batch, part in zip(rows.split(PREDICTION_BATCH), out.split(PREDICTION_BATCH), strict=True):
+        part.copy_(learner.probabilities(images.index_select(0, batch).to(device), head))
+        yield "prediction"
+
+
+@dataclass(frozen=True)
+class SavedZoo:
+    """A zoo that was grown. Its class probabilities on a task are the average over the learners trained on that task.
+
+    Attributes:
+        info: What ``zoo/zoo.json`` says: the model, the images' shape, the tasks, each learner's tasks.
+        learners: The networks, in the order of the rounds.
+    """
+
+    info: ZooInfo
+    learners: Sequence[MultiHead]
+
+    @classmethod
+    def load(cls, run_dir: str | Path, *, device: str | torch.device = "cpu") -> "SavedZoo":
+        """Load the zoo of a run folder. Nothing in its files is run as code.
 
         Raises:
-            NetError: a file is missing or damaged; the message names it.
+            UserError: A file is missing or damaged; the message names it.
         """
-        folder = Path(run_dir) / "zoo"
-        path = folder / "zoo.json"
-        try:
-            description = json.loads(path.read_text(encoding="utf-8"))
-            _check(description)
-            learners = []
-            for about in description["learners"]:
-                path = folder / about["file"]
-                learner = build_net(
-                    description["model"],
-                    image_shape=tuple(description["image_shape"]),
-                    num_classes=[len(description["tasks"][task_id]["classes"]) for task_id in about["tasks"]],
-                    dropout=0.0,
-                )
-                learner.load_state_dict(torch.load(path, weights_only=True, map_location="cpu"))
-                learners.append(learner.to(memory_format=torch.channels_last).to(device))
-        except torch.OutOfMemoryError:  # a RuntimeError, but no damage
-            raise
-        except _DAMAGE as error:
-            raise NetError(
-                f"{path}: expected a file of a zoo, but it is missing or damaged ({error!r:.120})"
-            ) from error
-        return cls(description, learners)
+        info = read_zoo(Path(run_dir))
+        return cls(info, [_load_learner(Path(run_dir), info, about, device) for about in info.learners])
 
     def task_id(self, name_or_id: str) -> int:
-        """The id of the task with this name or id. Raises NetError: there is none, or one of each."""
-        tasks = self.description["tasks"]
-        named = [task["task_id"] for task in tasks if task["name"] == name_or_id]
-        numbered = [task["task_id"] for task in tasks if str(task["task_id"]) == name_or_id]
-        if named and numbered and named != numbered:
-            both = f"the name of task {named[0]} and the id of task {numbered[0]}"
-            raise NetError(f"task: expected the name or id of one task, got {name_or_id!r}, {both}")
-        if named or numbered:
-            return (named or numbered)[0]
-        known = ", ".join(f"{task['task_id']} ({task['name']})" for task in tasks)
-        raise NetError(f"task: expected one of {known}, got {name_or_id!r}")
+        """The id of the task with this name or id. Raises UserError if there is none, or more than one."""
+        found = [task.task_id for task in self.info.tasks if name_or_id in (task.name, str(task.task_id))]
+        if len(found) == 1:
+            return found[0]
+        known = ", ".join(f"{task.task_id} ({task.name})" for task in self.info.tasks)
+        raise UserError(f"--task: expected the name or id of one of {known}, got {short(name_or_id)}")
 
     def num_learners(self, task_id: int) -> int:
         """How many learners were trained on a task."""
-        return sum(task_id in about["tasks"] for about in self.description["learners"])
+        return sum(task_id in about.tasks for about in self.info.learners)
 
     def predict(self, images: Tensor | np.ndarray, task_id: int) -> Tensor:
         """Class probabilities of images that belong to a task.
 
         Args:
-            images: uint8 ``[N, H, W]`` or ``[N, H, W, C]``, of the size and colours the zoo was trained on.
-            task_id: which task.
+            images: uint8 ``[N, H, W]`` or ``[N, H, W, C]``, of the size and channels that the zoo was trained on.
+            task_id: The task's id.
 
         Returns:
             float32 ``[N, K]`` on the CPU; uniform for a task without a learner.
 
         Raises:
-            ValueError: images of another type or shape.
+            ValueError: The images have another type or shape, or there is no such task.
         """
         images = torch.as_tensor(images)
         images = images[..., None] if images.ndim == 3 else images
-        channels, height, width = self.description["image_shape"]
+        channels, height, width = self.info.image_shape
         if images.dtype != torch.uint8 or images.shape[1:] != (height, width, channels):
             got = f"{images.dtype} {list(images.shape)}"
             raise ValueError(f"images: expected torch.uint8 [N, {height}, {width}, {channels}], got {got}")
-        num_classes = len(self.description["tasks"][task_id]["classes"])
-        total, weight = torch.zeros(len(images), num_classes), 0.0
-        for about, learner in zip(self.description["learners"], self.learners, strict=True):
-            if task_id in about["tasks"]:
-                head, vote = about["tasks"].index(task_id), about["votes"][str(task_id)]
-                device = learner.heads.weight.device
-                for batch, sums in zip(images.split(PREDICTION_BATCH), total.split(PREDICTION_BATCH), strict=True):
-                    sums += vote * learner.probabilities(batch.to(device), head)
-                weight += vote
-        return total / weight if weight else torch.full_like(total, 1 / num_classes)
+        if not 0 <= task_id < len(self.info.tasks):
+            raise ValueError(f"task_id: expected 0..{len(self.info.tasks) - 1}, got {task_id}")
+        labels = torch.zeros(len(images), dtype=torch.int64)  # not known, and not needed
+        average = self.average(images, torch.arange(len(images), device=images.device), labels, task_id)
+        return average.total / average.votes if average.votes else average.total + 1 / average.total.shape[1]
+
+    def average(self, images: Tensor, rows: Tensor, labels: Tensor, task_id: int) -> Average:
+        """The zoo's prediction on some images of a task, as in growing.
+
+        Args:
+            images: uint8 ``[N, H, W, C]``.
+            rows: Which of the images, int64 ``[M]``, on the same device as the images.
+            labels: Their labels, int64 ``[M]``.
+            task_id: The task's id.
+        """
+        average = Average.empty(labels, len(self.info.tasks[task_id].classes))
+        for about, learner in zip(self.info.learners, self.learners, strict=True):
+            if task_id in about.tasks:
+                probabilities = torch.empty_like(average.total)
+                list(predict(learner, about.tasks.index(task_id), images, rows, probabilities))
+                average.add(probabilities, about.votes[task_id])
+        return average
+
+
+def _load_learner(run_dir: Path, info: ZooInfo, about: LearnerInfo, device: str | torch.device) -> MultiHead:
+    path = learner_path(run_dir, about.round)
+    num_classes = [len(info.tasks[task_id].classes) for task_id in about.tasks]
+    learner = build_net(info.model, info.image_shape, num_classes, dropout=0.0, seed=0)
+    try:
+        learner.load_state_dict(torch.load(path, weights_only=True, map_location="cpu"))
+    except torch.OutOfMemoryError:  # a RuntimeError, but no damage
+        raise
+    except (OSError, RuntimeError, ValueError, KeyError, TypeError, EOFError, pickle.UnpicklingError) as error:
+        problem = f"missing, damaged or of another zoo ({in_one_line(error)})"
+        raise UserError(f"{path}: expected a learner's weights, but the file is {problem}") from error
+    return learner.to(device)

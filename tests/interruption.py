@@ -37,7 +37,7 @@ def kill_at_random(flags, run_dir, *, work_sec, num_kills, seed):
         if kind < 0.1:
             time.sleep(instants.uniform(1, 5))
         else:
-            files = "env.json" if kind < 0.3 else "checkpoint/round_*.pt"
+            files = "env.json" if kind < 0.3 else "checkpoint/state_*.pt"
             while process.poll() is None and newest_change(run_dir, files) <= before:
                 time.sleep(0.002)
             time.sleep(instants.random() * (1.0 if kind < 0.3 else 1.5 * work_sec / num_kills))
@@ -67,7 +67,7 @@ def compare(folder, mode_flags, *, num_kills, seed):
     """
     flags = [*digits_flags(samples=None, epochs=2), *mode_flags]
     process = start(*flags, "--run_dir", folder / "whole", "--checkpoint_every_sec", "0.05")
-    wait_for(process, lambda: any((folder / "whole").glob("checkpoint/round_*.pt")))
+    wait_for(process, lambda: any((folder / "whole").glob("checkpoint/state_*.pt")))
     began = time.monotonic()
     out, err = process.communicate()
     assert process.returncode == 0, out + err

@@ -14,24 +14,24 @@ from types import SimpleNamespace
 import numpy as np
 from PIL import Image
 
-from datasets.files import DataRequest
-from utils.seeding import generator
+from utils.config import Benchmark, Options, Recipe, Settings
 
 ROOT = Path(__file__).parent.parent
 REAL_DATA = ROOT / "data"
 
 
-def named_by(seed):
-    """Generators by name, as the program hands them out."""
-    return lambda *name: generator(seed, *name)
+def asked(data_dir, *, dataset="npz", tasks=((0, 1),), download=False, keep=True, **keys):
+    """What a loader takes, a benchmark and options; ``keys`` are those of a benchmark file."""
+    options = Options(data_dir=data_dir, no_download=not download, dry_run=not keep)
+    return Benchmark(dataset=dataset, tasks=tasks, **keys), options
 
 
-def request(
-    data_dir, *, class_ids=(), download=False, keep=True, root=None, image_size=None, test_fraction=None, seed=0
-):
-    return DataRequest(
-        Path(data_dir), download, keep, tuple(class_ids), root, image_size, test_fraction, named_by(seed)
-    )
+def settings(benchmark=None, *, batch=8, augment="auto", **values):
+    """A run's settings, of which data depend on epochs, samples, seed, batch and augment."""
+    benchmark = benchmark or Benchmark(dataset="digits", tasks=((0, 1),))
+    recipe = Recipe(model="conv", batch=batch, lr=0.01, l2_reg=1e-5, dropout=0.0, augment=augment)
+    names = {"benchmark_name": "x", "recipe_name": "y", "num_rounds": len(benchmark.tasks)}
+    return Settings(benchmark=benchmark, recipe=recipe, **names | values)
 
 
 def digest(*values):

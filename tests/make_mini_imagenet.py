@@ -1,8 +1,6 @@
-"""Random images in mini-ImageNet's Kaggle layout: ``python tests/make_mini_imagenet.py FOLDER`` (1.3 GB, a minute)."""
+"""Random images in mini-ImageNet's Kaggle layout, at full size 1.3 GB."""
 
-import argparse
 import pickle
-from pathlib import Path
 
 import numpy as np
 
@@ -23,11 +21,3 @@ def make_mini_imagenet(folder, *, images_per_class=600, side=84, protocol=4, see
         }
         with (folder / f"mini-imagenet-cache-{split}.pkl").open("wb") as file:
             pickle.dump(content, file, protocol=protocol)
-
-
-if __name__ == "__main__":
-    parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("folder", type=Path)
-    parser.add_argument("--protocol", type=int, default=4)
-    arguments = parser.parse_args()
-    make_mini_imagenet(arguments.folder, protocol=arguments.protocol)

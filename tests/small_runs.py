@@ -98,6 +98,11 @@ def rounds_of(run_dir):
     return [{key: value for key, value in record.items() if key != "seconds"} for record in records]
 
 
+def num_rounds_done(run_dir):
+    path = run_dir / "rounds.jsonl"
+    return len(path.read_bytes().splitlines()) if path.exists() else 0
+
+
 def results_of(run_dir):
     """All that two equal runs have in common."""
     summary = json.loads((run_dir / "summary.json").read_text())
@@ -111,6 +116,15 @@ def results_of(run_dir):
         "summary": {key: value for key, value in summary.items() if key not in ("elapsed_sec", "peak_mem_gb")},
         "zoo": zoo,
         "weights": weights,
+    }
+
+
+def content_of(folder):
+    """All files but the lock, by name."""
+    return {
+        str(path.relative_to(folder)): path.read_bytes()
+        for path in sorted(folder.rglob("*"))
+        if path.is_file() and path.name != ".lock"
     }
 
 
@@ -131,10 +145,6 @@ def settings(tasks=FOUR_TASKS, *, recipe=None, **changes):
         "continual": True,
         "tasks_per_round": min(3, len(tasks)),
         "num_rounds": len(tasks),
-        "replay_frac": 1.0,
-        "samples": None,
-        "naive": False,
-        "warm_start": False,
         "seed": 0,
         "benchmark": {"dataset": "npz", "root": "tiny.npz", "tasks": tasks},
         "recipe": {"model": "conv", "batch": 8, "lr": 0.01, "l2_reg": 1e-5, "dropout": 0.0} | (recipe or {}),

@@ -5,24 +5,17 @@ import numpy as np
 import pytest
 import torch
 import torchvision.datasets
-import yaml
 
-from datasets.build_dataset import LOADERS, build_dataset
-from datasets.data import Augmentation, DataError
-from tests.make_data import (
-    REAL_DATA,
-    ROOT,
-    digest,
-    make_image_folder,
-    make_torchvision_cifar,
-    named_by,
-    random_arrays,
-    request,
-)
+from datasets.build_dataset import DATA_SETS, build_dataset
+from datasets.data import Augmentation
+from tests import make_data
+from tests.make_data import REAL_DATA, ROOT, asked, digest, make_image_folder, random_arrays, settings
 from tests.make_mini_imagenet import make_mini_imagenet
 from tests.test_mini_imagenet import SMALL
+from utils.config import read_benchmark
+from utils.errors import UserError
 
-CONFIGS = {path.stem: yaml.safe_load(path.read_text()) for path in sorted((ROOT / "config/dataset").glob("*.yaml"))}
+BENCHMARKS = {path.stem: read_benchmark(path) for path in sorted((ROOT / "config/dataset").glob("*.yaml"))}
 
 # Digests of all images, class ids and class names; of real data where a file stands beside, else of small stand-ins.
 REAL_FILES = {"cifar100": "cifar100", "mnist": "mnist", "rotated_mnist": "mnist", "permuted_mnist": "mnist"}
@@ -64,17 +57,18 @@ def data_dir(tmp_path, monkeypatch):
                 pytest.skip(f"needs real images, {path} is not there")
             return REAL_DATA
         if dataset == "cifar10":
-            make_torchvision_cifar(tmp_path, torchvision.datasets.CIFAR10, random_arrays(), monkeypatch)
+            make_data.make_torchvision_cifar(tmp_path, torchvision.datasets.CIFAR10, random_arrays(), monkeypatch)
         if dataset == "mini_imagenet":
             make_mini_imagenet(tmp_path / "mini_imagenet", images_per_class=5, side=40)
-            monkeypatch.setitem(LOADERS, "mini_imagenet", lambda asked, load=LOADERS[dataset]: load(asked, SMALL))
+            load = DATA_SETS[dataset]
+            monkeypatch.setitem(DATA_SETS, dataset, lambda benchmark, options: load(benchmark, options, SMALL))
         return tmp_path
 
     return folder_with
 
 
 def own_data(dataset, folder):
-    """Options of the data sets that are the user's own."""
+    """Keys of a benchmark on the user's own data."""
     if dataset == "npz":
         np.savez(folder / "mine.npz", **random_arrays())
         return {"root": folder / "mine.npz"}
@@ -84,74 +78,54 @@ def own_data(dataset, folder):
     return {}
 
 
-def build(config, folder, **options):
-    names = config.get("task_names", [f"task {i}" for i in range(len(config["tasks"]))])
-    common = {"task_names": names, "data_dir": folder, "download": False, "keep": True}
-    return build_dataset(
-        config["dataset"],
-        config["tasks"],
-        **common | {"device": torch.device("cpu"), "named": named_by(0)} | options,
-    )
+def build(folder, *, benchmark=None, **keys):
+    given, options = asked(folder, **keys)
+    return build_dataset(settings(benchmark or given), options, torch.device("cpu"))
+
+
+def message_of(folder, **keys):
+    with pytest.raises(UserError) as error:
+        build(folder, **keys)
+    return str(error.value)
 
 
 def test_every_data_set_and_every_benchmark_has_a_golden_value():
-    assert GOLDEN_DATA.keys() == LOADERS.keys()
-    assert GOLDEN_BENCHMARKS.keys() == CONFIGS.keys()
-    assert {config["dataset"] for config in CONFIGS.values()} == LOADERS.keys() - {"npz", "image_folder"}
+    assert GOLDEN_DATA.keys() == DATA_SETS.keys()
+    assert GOLDEN_BENCHMARKS.keys() == BENCHMARKS.keys()
+    assert {benchmark.dataset for benchmark in BENCHMARKS.values()} == DATA_SETS.keys() - {"npz", "image_folder"}
 
 
-@pytest.mark.parametrize("dataset", LOADERS)
+@pytest.mark.parametrize("dataset", DATA_SETS)
 def test_golden_images_and_classes(dataset, data_dir):
     folder = data_dir(dataset)
-    class_ids = (0, 11, 42) if dataset in ("rotated_mnist", "permuted_mnist") else ()
-    data = LOADERS[dataset](request(folder, class_ids=class_ids, **own_data(dataset, folder)))
+    tasks = ((0, 1), (11, 12), (42, 43)) if dataset in ("rotated_mnist", "permuted_mnist") else ((0, 1),)
+    data = DATA_SETS[dataset](*asked(folder, dataset=dataset, tasks=tasks, **own_data(dataset, folder)))
     assert digest(*vars(data).values()) == GOLDEN_DATA[dataset]
 
 
-@pytest.mark.parametrize("benchmark_name", CONFIGS)
-def test_golden_rows_labels_and_first_images(benchmark_name, data_dir):
-    config = CONFIGS[benchmark_name]
-    tasks = build(config, data_dir(config["dataset"]))
-    assert [task.name for task in tasks] == config["task_names"]
-    assert [task.num_classes for task in tasks] == [len(classes) for classes in config["tasks"]]
+@pytest.mark.parametrize("name", BENCHMARKS)
+def test_golden_rows_labels_and_first_images(name, data_dir):
+    benchmark = BENCHMARKS[name]
+    tasks = build(data_dir(benchmark.dataset), benchmark=benchmark)
+    assert tuple(task.name for task in tasks) == benchmark.task_names
+    assert [task.num_classes for task in tasks] == [len(classes) for classes in benchmark.tasks]
     parts = [
         (task.name, task.class_names, part.rows, part.labels, part.images[part.rows[:8]])
         for task in tasks
         for part in (task.train, task.test)
     ]
-    assert digest(*(value for part in parts for value in part)) == GOLDEN_BENCHMARKS[benchmark_name]
+    assert digest(*(value for part in parts for value in part)) == GOLDEN_BENCHMARKS[name]
 
 
-@pytest.mark.parametrize("benchmark_name", CONFIGS)
-def test_configurations_are_experiment_cards(benchmark_name):
-    config = CONFIGS[benchmark_name]
-    text = (ROOT / f"config/dataset/{benchmark_name}.yaml").read_text()
-    for part in ("# Source: ", "# Run:    python modelzoo.py ", f"{benchmark_name}.yaml", "# Expect: ", "# Ours:   "):
-        assert part in text
-    assert config.keys() == {"dataset", "tasks", "task_names"}
-    assert len(config["task_names"]) == len(set(config["task_names"])) == len(config["tasks"])
-
-
-@pytest.mark.parametrize(
-    ("benchmark_name", "num_tasks", "num_classes"),
-    [
-        ("split_mnist", 5, 2),
-        ("rotated_mnist", 5, 10),
-        ("permuted_mnist", 5, 10),
-        ("split_cifar10", 5, 2),
-        ("split_cifar100", 20, 5),
-        ("coarse_cifar100", 20, 5),
-        ("split_miniimagenet", 20, 5),
-        ("split_digits", 5, 2),
-    ],
-)
-def test_benchmarks_are_those_of_the_paper(benchmark_name, num_tasks, num_classes):
-    tasks = CONFIGS[benchmark_name]["tasks"]
+@pytest.mark.parametrize("name", BENCHMARKS)
+def test_benchmarks_are_those_of_the_paper(name):
+    tasks = BENCHMARKS[name].tasks
+    is_large = name in ("split_cifar100", "coarse_cifar100", "split_miniimagenet")
+    num_tasks, num_classes = (20, 5) if is_large else (5, 10 if name in ("rotated_mnist", "permuted_mnist") else 2)
     assert [len(classes) for classes in tasks] == [num_classes] * num_tasks
-    in_order = sorted(class_id for classes in tasks for class_id in classes)
-    assert in_order == list(range(num_tasks * num_classes))
-    if benchmark_name != "coarse_cifar100":
-        assert [class_id for classes in tasks for class_id in classes] == in_order
+    class_ids = [class_id for classes in tasks for class_id in classes]
+    assert sorted(class_ids) == list(range(num_tasks * num_classes))
+    assert name == "coarse_cifar100" or class_ids == sorted(class_ids)
 
 
 # ---- what a benchmark may say
@@ -159,48 +133,70 @@ def test_benchmarks_are_those_of_the_paper(benchmark_name, num_tasks, num_classe
 
 @pytest.fixture
 def own(tmp_path):
-    return tmp_path, own_data("image_folder", tmp_path)
+    """A folder, and the keys of a benchmark on the image folder in it."""
+    return tmp_path, {"dataset": "image_folder", **own_data("image_folder", tmp_path)}
 
 
 def test_classes_by_name_and_by_id_are_the_same(own):
-    folder, options = own
-    by_name = build({"dataset": "image_folder", "tasks": [["bee", "ant"], ["cat", "ant"]]}, folder, **options)
-    by_id = build({"dataset": "image_folder", "tasks": [[1, 0], [2, 0]]}, folder, **options)
-    for first, second in zip(by_name, by_id, strict=True):
-        assert first.class_names == second.class_names
-        assert torch.equal(first.train.rows, second.train.rows)
+    folder, keys = own
+    by_name = build(folder, tasks=(("bee", "ant"), ("cat", "ant", "bee")), **keys)
+    by_id = build(folder, tasks=((1, 0), (2, 0, 1)), **keys)
+    assert [task.class_names for task in by_name] == [("bee", "ant"), ("cat", "ant", "bee")]
+    assert [task.fingerprint for task in by_name] == [task.fingerprint for task in by_id]
 
 
-def test_tasks_may_differ_in_size(own):
-    folder, options = own
-    tasks = build({"dataset": "image_folder", "tasks": [["bee", "ant"], ["cat", "ant", "bee"]]}, folder, **options)
-    assert [task.num_classes for task in tasks] == [2, 3]
+EXPECTED = "tasks[1]: expected a class of ['ant', 'bee', 'cat'], or an id 0..2, got "
 
 
 @pytest.mark.parametrize(
     ("classes", "message"),
     [
-        (["bee", "dog"], "tasks[0]: expected a class of the data set (one of ant, bee, cat), got 'dog'"),
-        ([0, 3], "tasks[0]: expected a class of the data set (one of ant, bee, cat), got 3"),
-        (["bee", 1], "tasks[0]: expected each class once, got ['bee', 1]"),
+        (("bee", "dog"), f"{EXPECTED}'dog'"),
+        ((0, 3), f"{EXPECTED}3"),
+        ((0, -1), f"{EXPECTED}-1"),
+        ((0, "x" * 500), f"{EXPECTED}'{'x' * 79}..."),
+        (("bee", 1), "tasks[1]: expected each class once, got ['bee', 1]"),
     ],
 )
 def test_classes_that_are_not_there_or_there_twice_are_named(own, classes, message):
-    folder, options = own
-    with pytest.raises(DataError) as error:
-        build({"dataset": "image_folder", "tasks": [classes]}, folder, **options)
-    assert str(error.value) == message
+    folder, keys = own
+    assert message_of(folder, tasks=((0, 1), classes), **keys) == message
+
+
+def test_an_unknown_data_set_is_named(tmp_path):
+    expected = "cifar10, cifar100, mnist, rotated_mnist, permuted_mnist, mini_imagenet, digits, npz, image_folder"
+    assert message_of(tmp_path, dataset="cifar") == f"dataset: expected one of {expected}, got 'cifar'"
+
+
+@pytest.mark.parametrize("dataset", DATA_SETS)
+@pytest.mark.parametrize(("key", "value"), [("root", ROOT), ("image_size", 8), ("test_fraction", 0.5)])
+def test_keys_that_a_data_set_does_not_take_are_refused(tmp_path, dataset, key, value):
+    if dataset == "image_folder" or (dataset, key) == ("npz", "root"):
+        return
+    assert message_of(tmp_path, dataset=dataset, **{key: value}) == f"{key}: expected none for {dataset}, got '{value}'"
+
+
+@pytest.mark.parametrize("dataset", ["npz", "image_folder"])
+def test_own_data_need_a_root(tmp_path, dataset):
+    assert message_of(tmp_path, dataset=dataset) == f"root: expected with dataset: {dataset}, got none"
 
 
 def test_an_id_that_is_another_class_s_name_is_refused(tmp_path):
     root = make_image_folder(tmp_path / "numbers", ("1", "2", "10"))  # by name 1, 10, 2
-    options = {"root": root, "test_fraction": 0.4}
-    with pytest.raises(DataError) as error:
-        build({"dataset": "image_folder", "tasks": [[0, 1]]}, tmp_path, **options)
-    both = "which is the id of class '10' and the name of another"
-    assert str(error.value) == f"tasks[0]: expected class names (in quotes) in place of 1, {both}"
-    (task,) = build({"dataset": "image_folder", "tasks": [["2", "10"]]}, tmp_path, **options)
+    keys = {"dataset": "image_folder", "root": root, "test_fraction": 0.4}
+    expected = "class names in quotes, since 1 is the id of one class and the name of another"
+    assert message_of(tmp_path, tasks=((0, 1),), **keys) == f"tasks[0]: expected {expected}, got 1"
+    (task,) = build(tmp_path, tasks=(("2", "10"),), **keys)
     assert task.class_names == ("2", "10")
+
+
+def test_names_that_look_like_numbers_stay_text(tmp_path):
+    make_image_folder(tmp_path / "numbers", ("01", "1", "no"))
+    (tmp_path / "numbers.yaml").write_text(
+        "dataset: image_folder\nroot: numbers\ntest_fraction: 0.4\ntasks: [[01, no]]\n"
+    )
+    (task,) = build(tmp_path, benchmark=read_benchmark(tmp_path / "numbers.yaml"))
+    assert task.class_names == ("01", "no")
 
 
 def test_colour_is_cropped_and_mirrored_grey_cropped_and_permuted_left_alone(tmp_path):
@@ -213,19 +209,18 @@ def test_colour_is_cropped_and_mirrored_grey_cropped_and_permuted_left_alone(tmp
         "permuted_mnist": Augmentation(),
     }
     for dataset, augmentation in expected.items():
-        assert build({"dataset": dataset, "tasks": [[0, 1]]}, tmp_path)[0].augmentation == augmentation
-    colour = {"dataset": "cifar10", "tasks": [[0, 1]]}
-    assert build(colour, tmp_path, flip=False)[0].augmentation == Augmentation(4)
+        assert build(tmp_path, dataset=dataset)[0].augmentation == augmentation
+    assert build(tmp_path, dataset="cifar10", flip=False)[0].augmentation == Augmentation(4)
 
 
-def test_an_npz_needs_neither_torchvision_nor_pillow_nor_scikit_learn(tmp_path):
+def test_an_npz_needs_neither_torchvision_nor_scikit_learn(tmp_path):
     np.savez(tmp_path / "mnist.npz", **random_arrays(shape=(28, 28)))
     program = (
-        "import sys; from pathlib import Path; from datasets.build_dataset import LOADERS\n"
-        "from datasets.files import DataRequest\n"
-        f"request = DataRequest(Path({str(tmp_path)!r}), False, False, (0, 11), None, None, None, None)\n"
-        "LOADERS['permuted_mnist'](request)\n"
-        "print(sorted({'torchvision', 'PIL', 'sklearn', 'scipy'} & sys.modules.keys()))"
+        "import sys; from pathlib import Path; from datasets.build_dataset import DATA_SETS\n"
+        "from utils.config import Benchmark, Options\n"
+        "benchmark = Benchmark(dataset='permuted_mnist', tasks=((0, 1), (10, 11)))\n"
+        f"DATA_SETS['permuted_mnist'](benchmark, Options(data_dir=Path({str(tmp_path)!r})))\n"
+        "print(sorted({'torchvision', 'sklearn', 'scipy'} & sys.modules.keys()))"
     )
     run = subprocess.run([sys.executable, "-c", program], cwd=ROOT, check=True, capture_output=True, text=True)
     assert run.stdout.strip() == "[]"

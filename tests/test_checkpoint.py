@@ -14,21 +14,14 @@ import time
 import pytest
 import torch
 
-from net.build_net import NetError
-from net.zoo import ModelZoo
-from tests.small_runs import results_of, run, start, tiny_flags, wait_for
-from utils.checkpoint import (
-    DIGEST_BYTES,
-    Checkpoints,
-    RunFolderError,
-    load_state,
-    save_state,
-    write_json,
-    write_whole,
-)
-from utils.logger import read_env
+from net.zoo import SavedZoo
+from tests.small_runs import num_rounds_done, results_of, run, start, tiny_flags, wait_for
+from utils.checkpoint import DIGEST_BYTES, State, load_state, newest_state, save_next_state, save_state
+from utils.errors import UserError
+from utils.files import write_json, write_whole
+from utils.run_folder import read_env
 
-STATE = {"records": [{"round": 0}], "tensor": torch.arange(5.0), "training": None}
+STATE = State(method={"tensor": torch.arange(5.0), "training": None}, zoo={"model": "conv"}, rounds_bytes=7)
 
 
 class Evil:
@@ -43,7 +36,7 @@ class Evil:
 
 def evil_bytes(path):
     buffer = io.BytesIO()
-    torch.save({"records": [], "evil": Evil(path)}, buffer)
+    torch.save({"rounds_bytes": 0, "method": Evil(path)}, buffer)
     return buffer.getvalue()
 
 
@@ -89,7 +82,7 @@ def test_a_file_that_cannot_be_written_is_named_and_the_old_one_stays(tmp_path):
     path = tmp_path / "taken"
     path.mkdir()
     (path / "inside").write_text("old")
-    with pytest.raises(RunFolderError, match=r"taken: could not be written \(.*\); what was saved before is kept"):
+    with pytest.raises(UserError, match=r"taken: could not be written \(.*\); what was saved before is kept"):
         write_whole(path, b"new")
     assert (path / "inside").read_text() == "old"
     assert list(tmp_path.iterdir()) == [path]
@@ -107,8 +100,8 @@ def test_json_has_no_nan(tmp_path):
 def test_a_state_comes_back_as_it_was(tmp_path):
     save_state(tmp_path / "state.pt", STATE)
     state = load_state(tmp_path / "state.pt")
-    assert torch.equal(state.pop("tensor"), STATE["tensor"])
-    assert state == {"records": [{"round": 0}], "training": None}
+    assert torch.equal(state.method["tensor"], STATE.method["tensor"])
+    assert (state.method["training"], state.zoo, state.rounds_bytes) == (None, {"model": "conv"}, 7)
 
 
 @pytest.mark.parametrize("tenth", range(10))
@@ -117,7 +110,7 @@ def test_a_state_cut_off_anywhere_is_refused_by_name(tmp_path, tenth):
     save_state(path, STATE)
     content = path.read_bytes()
     path.write_bytes(content[: len(content) * tenth // 10])
-    with pytest.raises(RunFolderError, match=r"state\.pt: damaged"):
+    with pytest.raises(UserError, match=r"state\.pt: damaged"):
         load_state(path)
 
 
@@ -128,14 +121,14 @@ def test_a_state_with_one_changed_bit_is_refused_by_name(tmp_path, place):
     content = bytearray(path.read_bytes())
     content[place] ^= 1
     path.write_bytes(content)
-    with pytest.raises(RunFolderError, match=r"state\.pt: damaged"):
+    with pytest.raises(UserError, match=r"state\.pt: damaged"):
         load_state(path)
 
 
 def test_a_state_that_would_run_code_is_refused_and_not_run(tmp_path):
     path = tmp_path / "state.pt"
     path.write_bytes(with_digest(evil_bytes(tmp_path / "made")))
-    with pytest.raises(RunFolderError, match=r"state\.pt: could not be read"):
+    with pytest.raises(UserError, match=r"state\.pt: could not be read"):
         load_state(path)
     assert not (tmp_path / "made").exists()
 
@@ -144,29 +137,38 @@ def test_a_state_that_would_run_code_is_refused_and_not_run(tmp_path):
 def test_a_state_with_a_right_digest_over_nonsense_is_refused(tmp_path, content):
     path = tmp_path / "state.pt"
     path.write_bytes(with_digest(content))
-    with pytest.raises(RunFolderError, match=r"state\.pt: "):
+    with pytest.raises(UserError, match=r"state\.pt: "):
         load_state(path)
 
 
 def test_two_states_are_kept_and_the_newest_whole_one_is_found(tmp_path):
-    checkpoints = Checkpoints(tmp_path)
-    assert checkpoints.load() == (None, [])
-    for round_id, minibatch in ((0, 3), (0, 10), (1, 0), (9, 5), (10, 2)):
-        checkpoints.save({"name": (round_id, minibatch)}, round_id=round_id, minibatch=minibatch)
-    assert len(list(checkpoints.folder.iterdir())) == 2
-    assert checkpoints.load() == ({"name": (10, 2)}, [])
+    folder = tmp_path / "checkpoint"
+    assert newest_state(tmp_path) == (None, [])
+    for number in range(4):
+        save_next_state(tmp_path, State(rounds_bytes=number))
+    assert len(list(folder.iterdir())) == 2
+    assert newest_state(tmp_path) == (State(rounds_bytes=3), [])
 
-    newest = max(checkpoints.folder.iterdir())
+    newest = max(folder.iterdir())
     newest.write_bytes(newest.read_bytes()[:-1])
-    state, (warning,) = checkpoints.load()
-    assert state == {"name": (9, 5)}
+    state, (warning,) = newest_state(tmp_path)
+    assert state == State(rounds_bytes=2)
     assert newest.name in warning
     assert "going on from the state before it" in warning
 
-    for path in checkpoints.folder.iterdir():
+    for path in folder.iterdir():
         path.write_bytes(b"")
-    with pytest.raises(RunFolderError, match="no other state is left; --overwrite starts anew"):
-        checkpoints.load()
+    with pytest.raises(UserError, match="no other state is left; --overwrite starts anew"):
+        newest_state(tmp_path)
+
+
+def test_states_are_in_the_order_of_their_numbers_however_long(tmp_path):
+    (tmp_path / "checkpoint").mkdir()
+    for number in (99_999, 999_999):
+        save_state(tmp_path / f"checkpoint/state_{number:06d}.pt", State(rounds_bytes=number))
+    for number in (1_000_000, 1_000_001):
+        save_next_state(tmp_path, State(rounds_bytes=number))
+        assert newest_state(tmp_path) == (State(rounds_bytes=number), [])
 
 
 # ---- a run whose files were damaged
@@ -180,7 +182,8 @@ def runs(tmp_path_factory):
     assert run(*flags, "--run_dir", folder / "finished") == 0
     killed = folder / "killed"
     process = start(*flags, "--run_dir", killed, "--checkpoint_every_sec", "0")
-    wait_for(process, lambda: any(killed.glob("checkpoint/round_0002_minibatch_*[2-9].pt")))
+    wait_for(process, lambda: num_rounds_done(killed) == 2)
+    time.sleep(0.1)
     process.kill()
     process.communicate()
     return folder / "finished", killed, flags
@@ -196,7 +199,7 @@ def test_a_run_whose_newest_state_is_cut_off_goes_on_from_the_one_before(runs, t
     finished, killed, flags = runs
     run_dir = tmp_path / "run"
     shutil.copytree(killed, run_dir)
-    newest = max((run_dir / "checkpoint").glob("round_*.pt"))
+    newest = max((run_dir / "checkpoint").glob("state_*.pt"))
     cut_off(newest, tenth)
     assert run(*flags, "--run_dir", run_dir, "--resume") == 0
     (warning,) = capsys.readouterr().err.splitlines()
@@ -248,8 +251,8 @@ def test_a_finished_run_with_a_file_cut_off_gives_its_results_or_says_which_is_d
 def test_a_zoo_with_a_file_cut_off_is_refused_by_name(runs, tmp_path, name, tenth):
     shutil.copytree(runs[0], tmp_path / "run")
     cut_off(tmp_path / "run" / "zoo" / name, tenth)
-    with pytest.raises(NetError, match=rf"{name}: expected a file of a zoo, but it is missing or damaged") as error:
-        ModelZoo.load(tmp_path / "run")
+    with pytest.raises(UserError, match=rf"{name}: expected .*(missing|damaged)") as error:
+        SavedZoo.load(tmp_path / "run")
     assert "\n" not in str(error.value)
 
 
@@ -257,8 +260,8 @@ def test_a_zoo_with_a_file_cut_off_is_refused_by_name(runs, tmp_path, name, tent
 def test_a_zoo_that_describes_itself_wrongly_is_refused_by_name(runs, tmp_path, content):
     shutil.copytree(runs[0], tmp_path / "run")
     (tmp_path / "run/zoo/zoo.json").write_text(content)
-    with pytest.raises(NetError, match="expected a file of a zoo"):
-        ModelZoo.load(tmp_path / "run")
+    with pytest.raises(UserError, match=r"zoo\.json: "):
+        SavedZoo.load(tmp_path / "run")
 
 
 GONE = object()
@@ -292,20 +295,20 @@ def change(path, *keys, to):
 def test_a_zoo_whose_description_lacks_a_part_is_refused_by_name(runs, tmp_path, keys, to):
     shutil.copytree(runs[0], tmp_path / "run")
     change(tmp_path / "run/zoo/zoo.json", *keys, to=to)
-    with pytest.raises(NetError, match="expected a file of a zoo") as error:
-        ModelZoo.load(tmp_path / "run")
+    with pytest.raises(UserError, match=r"zoo\.json: ") as error:
+        SavedZoo.load(tmp_path / "run")
     assert "\n" not in str(error.value)
 
 
 @pytest.mark.parametrize(
     ("key", "value", "message"),
     [
-        ("final_accuracy", None, "final_accuracy: expected a list of numbers, got None"),
-        ("final_accuracy", ["a", "b"], "final_accuracy: expected a list of numbers, got ['a', 'b']"),
-        ("final_accuracy", [math.nan], "final_accuracy: expected a list of numbers, got [nan]"),
-        ("elapsed_sec", "long", "elapsed_sec: expected a number, got 'long'"),
-        ("average_accuracy", None, "average_accuracy: expected a number, got None"),
-        ("forgetting", [1], "forgetting: expected a number or null, got [1]"),
+        ("final_accuracy", None, "final_accuracy: expected a valid tuple, got None"),
+        ("final_accuracy", ["a"], "final_accuracy[0]: expected a valid number, unable to parse"),
+        ("final_accuracy", [math.nan], "final_accuracy[0]: expected a finite number, got nan"),
+        ("elapsed_sec", "long", "elapsed_sec: expected a valid number, unable to parse"),
+        ("average_accuracy", None, "average_accuracy: expected a valid number, got None"),
+        ("forgetting", [1], "forgetting: expected a valid number, got [1]"),
     ],
     ids=str,
 )
@@ -320,10 +323,10 @@ def test_a_summary_with_a_value_of_another_type_is_refused_by_name(runs, tmp_pat
         assert f"summary.json: {message}" in line
 
 
-@pytest.mark.parametrize("content", ["[]", "5", "null"])
-def test_an_environment_that_is_no_mapping_counts_as_missing(tmp_path, content):
+@pytest.mark.parametrize("content", ["{}", "5", "null", "[1]", "[{}]"])
+def test_an_environment_that_is_none_counts_as_missing(tmp_path, content):
     (tmp_path / "env.json").write_text(content)
-    assert read_env(tmp_path) == {}
+    assert read_env(tmp_path) == []
 
 
 def test_an_evaluation_of_files_that_differ_in_the_number_of_tasks_says_so(runs, tmp_path, capsys):
@@ -335,7 +338,7 @@ def test_an_evaluation_of_files_that_differ_in_the_number_of_tasks_says_so(runs,
         (line,) = capsys.readouterr().err.splitlines()
         assert f"expected 4 tasks seen of 4, got {num_saved} in summary.json, 4 in zoo/zoo.json" in line
     change(run_dir / "summary.json", "final_accuracy", to=[0.5] * 4)
-    more = {"task_id": 4, "name": "more", "classes": ["a", "b"]}
+    more = {"task_id": 4, "name": "more", "classes": ["a", "b"], "fingerprint": ""}
     zoo = json.loads((run_dir / "zoo/zoo.json").read_text())
     change(run_dir / "zoo/zoo.json", "tasks", to=[*zoo["tasks"], more])
     assert run("--evaluate", run_dir) == 2
@@ -346,8 +349,8 @@ def test_a_learner_that_would_run_code_is_refused_and_not_run(runs, tmp_path):
     shutil.copytree(runs[0], tmp_path / "run")
     for content in (evil_bytes(tmp_path / "made"), pickle.dumps(Evil(tmp_path / "made"), protocol=2)):
         (tmp_path / "run/zoo/learner_000.pt").write_bytes(content)
-        with pytest.raises(NetError, match=r"learner_000\.pt: expected a file of a zoo"):
-            ModelZoo.load(tmp_path / "run")
+        with pytest.raises(UserError, match=r"learner_000\.pt: expected a learner's weights"):
+            SavedZoo.load(tmp_path / "run")
         assert not (tmp_path / "made").exists()
 
 
@@ -355,7 +358,7 @@ def test_resuming_with_a_state_that_would_run_code_is_refused_in_a_line(runs, tm
     _, killed, flags = runs
     run_dir = tmp_path / "run"
     shutil.copytree(killed, run_dir)
-    for path in (run_dir / "checkpoint").glob("round_*.pt"):
+    for path in (run_dir / "checkpoint").glob("state_*.pt"):
         path.write_bytes(with_digest(evil_bytes(tmp_path / "made")))
     assert run(*flags, "--run_dir", run_dir, "--resume") == 2
     assert capsys.readouterr().err.count("\n") == 1

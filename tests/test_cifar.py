@@ -1,3 +1,4 @@
+import pickle
 import re
 
 import numpy as np
@@ -6,14 +7,14 @@ import torchvision.datasets
 import yaml
 
 from datasets.cifar import CIFAR10_CLASSES, CIFAR100_CLASSES, load_cifar10, load_cifar100
-from datasets.data import DataError
-from datasets.files import FETCH
-from tests.make_data import ROOT, make_torchvision_cifar, no_network, random_arrays, request, serve
+from datasets.mnist import load_mnist
+from tests import make_data
+from tests.make_data import ROOT, asked, no_network, random_arrays, serve
+from utils.errors import UserError
 
-SETS = {
-    "cifar10": (load_cifar10, torchvision.datasets.CIFAR10, 10),
-    "cifar100": (load_cifar100, torchvision.datasets.CIFAR100, 100),
-}
+CIFAR = (torchvision.datasets.CIFAR10, torchvision.datasets.CIFAR100)
+MNIST = torchvision.datasets.MNIST
+LOAD = dict(zip((*CIFAR, MNIST), (load_cifar10, load_cifar100, load_mnist), strict=True))
 
 SUPER_CLASSES = {
     "aquatic mammals": "beaver dolphin otter seal whale",
@@ -39,30 +40,28 @@ SUPER_CLASSES = {
 }
 
 
-@pytest.fixture(params=SETS)
-def archive(request, tmp_path, monkeypatch):
-    """A small CIFAR in torchvision's layout: its name, loader, torchvision class, arrays, folder."""
-    load, torchvision_set, num_classes = SETS[request.param]
-    arrays = random_arrays(num_classes=num_classes)
-    folder = make_torchvision_cifar(tmp_path, torchvision_set, arrays, monkeypatch)
-    return request.param, load, torchvision_set, arrays, folder
+def make(data_dir, torchvision_set, arrays, monkeypatch):
+    """A small data set in torchvision's layout; returns the folders of its files and of its archives."""
+    if torchvision_set is MNIST:
+        return (make_data.make_torchvision_mnist(data_dir, MNIST, arrays, monkeypatch),) * 2
+    return make_data.make_torchvision_cifar(data_dir, torchvision_set, arrays, monkeypatch), data_dir
+
+
+def arrays_of(torchvision_set, seed=0):
+    return random_arrays(shape=(28, 28) if torchvision_set is MNIST else (32, 32, 3), seed=seed)
 
 
 def assert_holds(data, arrays):
-    assert np.array_equal(data.train_images, arrays["x_train"])
-    assert np.array_equal(data.test_images, arrays["x_test"])
-    assert data.train_classes.tolist() == arrays["y_train"].tolist()
-    assert data.test_classes.tolist() == arrays["y_test"].tolist()
-    assert data.train_images.is_contiguous()
-
-
-def test_class_names_are_sorted_and_unique():
-    assert len(set(CIFAR100_CLASSES)) == 100
-    assert list(CIFAR100_CLASSES) == sorted(CIFAR100_CLASSES)
-    assert len(CIFAR10_CLASSES) == 10
+    for part in ("train", "test"):
+        images, classes = getattr(data, f"{part}_images"), getattr(data, f"{part}_classes")
+        assert np.array_equal(images.squeeze(3) if images.shape[3] == 1 else images, arrays[f"x_{part}"])
+        assert images.is_contiguous()
+        assert classes.tolist() == arrays[f"y_{part}"].tolist()
 
 
 def test_the_super_classes_are_the_right_fine_classes():
+    assert len(CIFAR10_CLASSES) == 10
+    assert list(CIFAR100_CLASSES) == sorted(set(CIFAR100_CLASSES))
     config = yaml.safe_load((ROOT / "config/dataset/coarse_cifar100.yaml").read_text())
     by_name = {
         name: " ".join(CIFAR100_CLASSES[class_id] for class_id in task)
@@ -72,74 +71,61 @@ def test_the_super_classes_are_the_right_fine_classes():
     assert list(by_name) == sorted(by_name)
 
 
-def test_torchvisions_files_are_read(archive, tmp_path):
-    _, load, _, arrays, _ = archive
-    assert_holds(load(request(tmp_path)), arrays)
+@pytest.mark.parametrize("torchvision_set", LOAD)
+def test_an_npz_comes_first_then_torchvisions_files_then_a_download(tmp_path, monkeypatch, torchvision_set):
+    load, arrays, others = LOAD[torchvision_set], arrays_of(torchvision_set), arrays_of(torchvision_set, seed=1)
+    _, archives = make(tmp_path, torchvision_set, arrays, monkeypatch)
+    assert_holds(load(*asked(tmp_path)), arrays)
+    serve(archives, monkeypatch)
+    assert_holds(load(*asked(tmp_path / "new", download=True)), arrays)
+    np.savez(tmp_path / f"{torchvision_set.__name__.lower()}.npz", **others)
+    assert_holds(load(*asked(tmp_path)), others)
 
 
-def test_an_npz_comes_first(archive, tmp_path):
-    name, load, _, _, _ = archive
-    arrays = random_arrays(seed=1)
-    np.savez(tmp_path / f"{name}.npz", **arrays)
-    assert_holds(load(request(tmp_path)), arrays)
-
-
-def test_a_missing_set_is_downloaded_and_checked(archive, tmp_path, monkeypatch):
-    _, load, torchvision_set, arrays, _ = archive
-    serve(tmp_path, monkeypatch)
-    assert_holds(load(request(tmp_path / "new", download=True)), arrays)
-    monkeypatch.setattr(torchvision_set, "tgz_md5", "0" * 32)
-    with pytest.raises(DataError, match=r"could not be downloaded \(File not found or corrupted"):
-        load(request(tmp_path / "newer", download=True))
-
-
-def test_a_missing_set_is_named_without_download(archive, tmp_path):
-    name, load, torchvision_set, _, _ = archive
-    with pytest.raises(DataError) as error:
-        load(request(tmp_path / "none"))
-    assert str(error.value) == (
-        f"{name}: expected in --data_dir {tmp_path}/none, found neither npz nor whole folder; put it at "
-        f"{tmp_path}/none/{name}.npz (x_train, y_train, x_test, y_test) or torchvision's files in "
-        f"{tmp_path}/none/{torchvision_set.base_folder}, or {FETCH}"
-    )
-
-
-def test_without_network_the_error_says_where_to_put_which_file(archive, tmp_path, monkeypatch):
-    name, load, torchvision_set, _, _ = archive
+@pytest.mark.parametrize("torchvision_set", LOAD)
+def test_a_missing_set_is_named_with_what_may_be_done(tmp_path, monkeypatch, torchvision_set):
     no_network(monkeypatch)
-    with pytest.raises(DataError) as error:
-        load(request(tmp_path / "none", download=True))
-    assert str(error.value) == (
-        f"{name}: could not be downloaded (<urlopen error Name or service not known>); put it at "
-        f"{tmp_path}/none/{name}.npz (x_train, y_train, x_test, y_test) or torchvision's files in "
-        f"{tmp_path}/none/{torchvision_set.base_folder}"
-    )
+    name = torchvision_set.__name__
+    where = f"{tmp_path}/{name.lower()}.npz (x_train, y_train, x_test, y_test) or torchvision's {name} in {tmp_path}"
+    for download, cause, advice in (
+        (False, "Dataset not found", "run without --no_download and --dry_run"),
+        (True, "Name or service not known", "put whole files there"),
+    ):
+        with pytest.raises(UserError) as error:
+            LOAD[torchvision_set](*asked(tmp_path, download=download))
+        failed = "but reading or downloading these failed ("
+        assert str(error.value).startswith(f"{name.lower()}: expected {where}, {failed}")
+        assert cause in str(error.value)
+        assert str(error.value).endswith(f"); {advice}")
+        assert "\n" not in str(error.value)
 
 
+@pytest.mark.parametrize("torchvision_set", CIFAR)
 @pytest.mark.parametrize("part", ["train", "test", "meta"])
-def test_a_damaged_file_is_named_and_not_opened(archive, tmp_path, part):
-    _, load, torchvision_set, _, folder = archive
-    lists = {"train": torchvision_set.train_list, "test": torchvision_set.test_list}
-    filename, md5 = (
-        lists[part][-1] if part in lists else (torchvision_set.meta["filename"], torchvision_set.meta["md5"])
-    )
-    with (folder / filename).open("ab") as file:
-        file.write(b"!")
-    with pytest.raises(DataError, match=re.escape(f"{folder / filename}: expected MD5 {md5}, got ")) as error:
-        load(request(tmp_path))
-    assert str(error.value).endswith(f"; put a whole one there, or delete it and {FETCH}")
-
-
-def test_a_folder_that_lacks_a_file_counts_as_absent(archive, tmp_path):
-    _, load, torchvision_set, _, folder = archive
-    (folder / torchvision_set.test_list[0][0]).unlink()
-    with pytest.raises(DataError, match="found neither npz nor whole folder"):
-        load(request(tmp_path))
+def test_a_file_with_another_checksum_is_never_opened_but_mended(tmp_path, monkeypatch, torchvision_set, part):
+    load, arrays = LOAD[torchvision_set], arrays_of(torchvision_set)
+    folder, archives = make(tmp_path, torchvision_set, arrays, monkeypatch)
+    files = {"train": torchvision_set.train_list[-1][0], "test": torchvision_set.test_list[0][0]}
+    touched = tmp_path / "touched"
+    path = folder / files.get(part, torchvision_set.meta["filename"])
+    path.write_bytes(b"cos\nsystem\n(S'touch " + str(touched).encode() + b"'\ntR.")
+    with pytest.raises(UserError, match=re.escape(f" in {tmp_path}, ")) as error:
+        load(*asked(tmp_path))
+    assert "\n" not in str(error.value)
+    assert not touched.exists()
+    pickle.loads(path.read_bytes())
+    assert touched.exists()
+    serve(archives, monkeypatch)
+    if part != "meta":  # which torchvision does not look at before it downloads
+        assert_holds(load(*asked(tmp_path, download=True)), arrays)
+    monkeypatch.setattr(torchvision_set, "tgz_md5", "0" * 32)
+    with pytest.raises(UserError, match=r"downloading these failed \(File not found or corrupted"):
+        load(*asked(tmp_path / "newer", download=True))
 
 
 def test_labels_out_of_range_are_named(tmp_path, monkeypatch):
     arrays = random_arrays(num_classes=11)
-    folder = make_torchvision_cifar(tmp_path, torchvision.datasets.CIFAR10, arrays, monkeypatch)
-    with pytest.raises(DataError) as error:
-        load_cifar10(request(tmp_path))
-    assert str(error.value) == f"{folder}: y_train: expected class ids 0..9, got 0..10"
+    make_data.make_torchvision_cifar(tmp_path, torchvision.datasets.CIFAR10, arrays, monkeypatch)
+    with pytest.raises(UserError) as error:
+        load_cifar10(*asked(tmp_path))
+    assert str(error.value) == f"{tmp_path}: torchvision's CIFAR10: y_train: expected class ids 0..9, got 0..10"

@@ -1,28 +1,22 @@
-import math
 from dataclasses import replace
 
+import hypothesis
 import numpy as np
 import pytest
 import torch
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
-from datasets.data import (
-    Augmentation,
-    DataError,
-    ImageData,
-    Minibatches,
-    crop_and_flip,
-    cut_tasks,
-    draw_crops,
-    replay_repeats,
-    replay_subset,
-)
-from tests.make_data import named_by
+from datasets import data
+from datasets.data import Augmentation, ImageData, Minibatches, cut_tasks, replay_repeats, replay_subset
+from tests.make_data import settings
+from utils.config import Benchmark
+from utils.errors import UserError
+from utils.seeding import generator
 
 LABELS = st.lists(st.integers(0, 4), min_size=1, max_size=120).map(torch.tensor)
 NONE = Augmentation()
-QUICK = settings(deadline=None, max_examples=60)
+QUICK = hypothesis.settings(deadline=None, max_examples=60)
 
 
 def telling_data(*, num_train=60, num_test=20, num_classes=6):
@@ -36,10 +30,9 @@ def telling_data(*, num_train=60, num_test=20, num_classes=6):
     )
 
 
-def telling_tasks(classes=((0, 1), (2, 3, 4)), *, samples=None, augmentation=NONE, seed=0):
-    names = [f"task {i}" for i in range(len(classes))]
-    data = telling_data()
-    return cut_tasks(data, classes, names=names, augmentation=augmentation, samples=samples, named=named_by(seed))
+def telling_tasks(classes=((0, 1), (2, 3, 4)), *, data=None, samples=None, augmentation=NONE, seed=0):
+    chosen = settings(Benchmark(dataset="digits", tasks=classes), samples=samples, seed=seed)
+    return cut_tasks(data or telling_data(), classes, chosen, augmentation)
 
 
 # ---- tasks
@@ -61,29 +54,20 @@ def test_samples_keeps_so_many_of_each_class_and_no_test_image_is_lost():
     assert torch.bincount(few.train.labels).tolist() == [4, 4, 4]
     assert set(few.train.rows.tolist()) < set(whole.train.rows.tolist())
     assert torch.equal(few.test.rows, whole.test.rows)
+    assert torch.equal(telling_tasks(samples=1000)[1].train.rows, whole.train.rows)
 
 
-def test_samples_above_what_there_is_keeps_all():
-    assert torch.equal(telling_tasks(samples=1000)[0].train.rows, telling_tasks()[0].train.rows)
-
-
-def test_samples_of_a_class_are_the_same_in_every_task_and_move_with_the_seed():
+def test_samples_of_a_class_depend_on_its_name_and_the_seed_alone():
+    given = telling_data()
+    renamed = replace(given, train_classes=(given.train_classes + 1) % 6, class_names=tuple("fabcde"))
     first, second = telling_tasks(((0, 1), (5, 0)), samples=3)
     kept = [set(task.train.rows[task.train.rows % 6 == 0].tolist()) for task in (first, second)]
     assert kept[0] == kept[1]
-    other = telling_tasks(((0, 1),), samples=3, seed=1)[0]
-    assert not torch.equal(first.train.rows, other.train.rows)
-
-
-def test_samples_of_a_class_do_not_depend_on_the_classes_before_it():
-    data = telling_data()
-    renamed = replace(data, train_classes=(data.train_classes + 1) % 6, class_names=tuple("fabcde"))
-    (first,), (second,) = (
-        cut_tasks(each, [ids], names=["x"], augmentation=NONE, samples=3, named=named_by(0))
-        for each, ids in ((data, [0, 1]), (renamed, [1, 2]))
-    )
-    assert first.class_names == second.class_names == ("a", "b")
-    assert torch.equal(first.train.rows, second.train.rows)
+    (other_ids,) = telling_tasks(((1, 2),), data=renamed, samples=3)
+    assert other_ids.class_names == first.class_names
+    assert torch.equal(other_ids.train.rows, first.train.rows)
+    (other_seed,) = telling_tasks(((0, 1),), samples=3, seed=1)
+    assert not torch.equal(other_seed.train.rows, first.train.rows)
 
 
 def test_a_fingerprint_tells_apart_which_images_are_kept():
@@ -92,11 +76,30 @@ def test_a_fingerprint_tells_apart_which_images_are_kept():
     assert telling_tasks(samples=5)[0].fingerprint in prints
 
 
+@QUICK
+@given(part=st.sampled_from(["train", "test"]), place=st.integers(0, 59), pixel=st.integers(0, 63))
+def test_a_fingerprint_depends_on_every_pixel(part, place, pixel):
+    (task,) = telling_tasks(((0, 1, 2, 3, 4, 5),))
+    split = getattr(task, part)
+    images = split.images.clone()
+    images.flatten(1)[place % len(images), pixel] += 100
+    assert replace(task, **{part: replace(split, images=images)}).fingerprint != task.fingerprint
+
+
+def test_a_fingerprint_depends_on_the_labels_and_not_on_where_the_images_are(tmp_path, monkeypatch):
+    task = telling_tasks()[0]
+    other = replace(task, train=replace(task.train, labels=task.train.labels.flip(0)))
+    assert other.fingerprint != task.fingerprint
+    np.save(tmp_path / "images.npy", task.train.images.numpy())
+    mapped = torch.from_numpy(np.load(tmp_path / "images.npy", mmap_mode="c"))
+    monkeypatch.setattr("datasets.data._BLOCK_BYTES", 100)
+    assert replace(task, train=replace(task.train, images=mapped)).fingerprint == task.fingerprint
+
+
 def test_a_class_without_test_images_is_refused():
-    data = telling_data(num_test=3)
-    with pytest.raises(DataError) as error:
-        cut_tasks(data, [[0, 5]], names=["x"], augmentation=NONE, samples=None, named=named_by(0))
-    assert str(error.value) == "tasks[0]: class 'f' has no test images"
+    with pytest.raises(UserError) as error:
+        telling_tasks(((0, 5),), data=telling_data(num_test=3))
+    assert str(error.value) == "tasks[0]: expected test images of class 'f', got none"
 
 
 # ---- replay
@@ -105,7 +108,7 @@ def test_a_class_without_test_images_is_refused():
 @QUICK
 @given(LABELS, st.floats(0, 1), st.integers(0, 9))
 def test_replay_subset_keeps_the_fraction_of_each_class(labels, fraction, seed):
-    kept = replay_subset(labels, fraction, named_by(seed)("replay"))
+    kept = replay_subset(labels, fraction, generator(seed, "replay"))
     assert kept.tolist() == sorted(set(kept.tolist()))
     for label in labels.unique():
         size = int((labels == label).sum())
@@ -116,7 +119,7 @@ def test_replay_subset_keeps_the_fraction_of_each_class(labels, fraction, seed):
 @QUICK
 @given(LABELS, st.floats(1, 12), st.integers(0, 9))
 def test_replay_repeats_are_exact_and_stratified(labels, repeats, seed):
-    used = replay_repeats(labels, repeats, named_by(seed)("repeats"))
+    used = replay_repeats(labels, repeats, generator(seed, "repeats"))
     whole, extra = int(repeats), round((repeats - int(repeats)) * len(labels))
     assert len(used) == whole * len(labels) + extra
     times = torch.bincount(used, minlength=len(labels))
@@ -129,9 +132,8 @@ def test_replay_repeats_are_exact_and_stratified(labels, repeats, seed):
 
 def test_replay_draws_move_with_the_generator():
     labels = torch.arange(100) % 5
-    assert not torch.equal(replay_subset(labels, 0.3, named_by(0)("a")), replay_subset(labels, 0.3, named_by(1)("a")))
-    draws = [replay_repeats(labels, 1.5, named_by(seed)("a")) for seed in (0, 1)]
-    assert not torch.equal(*draws)
+    for draw, share in ((replay_subset, 0.3), (replay_repeats, 1.5)):
+        assert not torch.equal(draw(labels, share, generator(0, "a")), draw(labels, share, generator(1, "a")))
 
 
 # ---- augmentation
@@ -155,19 +157,18 @@ def one_at_a_time(images, crops, pad):
     seed=st.integers(0, 99),
 )
 def test_crop_and_flip_is_what_one_does_image_by_image(batch, shape, pad, flip, seed):
-    named = named_by(seed)
-    images = torch.randint(0, 256, (batch, *shape), generator=named("images"), dtype=torch.uint8)
+    images = torch.randint(0, 256, (batch, *shape), generator=generator(seed, "images"), dtype=torch.uint8)
     augmentation = Augmentation(pad, flip)
-    crops = draw_crops(batch, augmentation, named("crops"))
-    result = crop_and_flip(images, crops, augmentation)
+    crops = data.draw_crops(batch, augmentation, generator(seed, "crops"))
+    result = data.crop_and_flip(images, crops, augmentation)
     assert result.dtype == torch.uint8
     assert torch.equal(result, one_at_a_time(images, crops, pad))
 
 
 def test_draws_reach_every_offset_and_mirror_only_where_allowed():
-    crops = draw_crops(2000, Augmentation(4, flip=True), named_by(0)("crops"))
+    crops = data.draw_crops(2000, Augmentation(4, flip=True), generator(0, "crops"))
     assert [sorted(set(column.tolist())) for column in crops.T] == [list(range(9)), list(range(9)), [0, 1]]
-    assert not draw_crops(2000, Augmentation(4), named_by(0)("crops"))[:, 2].any()
+    assert not data.draw_crops(2000, Augmentation(4), generator(0, "crops"))[:, 2].any()
 
 
 # ---- minibatches
@@ -178,9 +179,9 @@ def rows_of(batches):
     return [int(image[0, 0, 0]) for batch in batches for image in batch.images]
 
 
-def minibatches(tasks, *, batch_size=7, seed=0, augmentation=NONE):
+def minibatches(tasks, *, batch=7, round_id=0, **values):
     positions = [torch.arange(len(task.train)) for task in tasks]
-    return Minibatches(tasks, positions, batch_size=batch_size, augmentation=augmentation, named=named_by(seed))
+    return Minibatches(tasks, positions, settings(batch=batch, **values), round_id)
 
 
 def test_an_epoch_covers_every_example_once_in_another_order_each_time():
@@ -190,14 +191,9 @@ def test_an_epoch_covers_every_example_once_in_another_order_each_time():
     expected = sorted(row for task in tasks for row in task.train.rows.tolist())
     for batches in epochs:
         assert sorted(rows_of(batches)) == expected
+        assert [len(batch.labels) for batch in batches] == [7] * 7 + [1]  # the last, incomplete one is used
+        assert len(pool) == len(batches)
     assert rows_of(epochs[0]) != rows_of(epochs[1])
-
-
-def test_the_last_incomplete_minibatch_is_used():
-    pool = minibatches(telling_tasks(), batch_size=7)
-    sizes = [len(batch.labels) for batch in pool.epoch(0)]
-    assert sizes == [7] * 7 + [1]
-    assert len(pool) == len(sizes) == math.ceil(50 / 7)
 
 
 def test_heads_and_labels_belong_to_the_images():
@@ -210,14 +206,32 @@ def test_heads_and_labels_belong_to_the_images():
 def test_repeated_positions_are_seen_so_often():
     task = telling_tasks()[0]
     positions = torch.tensor([0, 0, 0, 5])
-    pool = Minibatches([task], [positions], batch_size=3, augmentation=NONE, named=named_by(0))
+    pool = Minibatches([task], [positions], settings(batch=3), 0)
     assert sorted(rows_of(pool.epoch(0))) == sorted(task.train.rows[positions].tolist())
 
 
 @pytest.mark.parametrize("first", [0, 1, 5, 8])
 def test_an_epoch_taken_up_in_the_middle_equals_its_tail(first):
-    pool = minibatches(telling_tasks(), augmentation=Augmentation(2, flip=True))
+    pool = minibatches(telling_tasks(augmentation=Augmentation(2, flip=True)), epochs=3)
     whole, tail = list(pool.epoch(2)), list(pool.epoch(2, first))
     assert len(tail) == len(whole) - first
     for expected, got in zip(whole[first:], tail, strict=True):
         assert all(torch.equal(a, b) for a, b in zip(expected, got, strict=True))
+
+
+def test_order_and_crops_move_with_the_seed_the_round_and_the_epoch():
+    tasks = telling_tasks(augmentation=Augmentation(2))
+    drawn = [
+        [image.tolist() for batch in minibatches(tasks, epochs=3, **values).epoch(epoch) for image in batch.images]
+        for values, epoch in (({}, 0), ({}, 1), ({"seed": 1}, 0), ({"round_id": 1}, 0))
+    ]
+    assert len({repr(images) for images in drawn}) == 4
+
+
+@pytest.mark.parametrize("values", [{"epochs": 1}, {"epochs": 3, "augment": "none"}])
+def test_one_epoch_and_augment_none_leave_images_as_they_are(values):
+    tasks = telling_tasks(augmentation=Augmentation(2, flip=True))
+    for batch in minibatches(tasks, **values).epoch(0):
+        assert (batch.images == batch.images[:, :1, :1]).all()
+    padded = [batch.images for batch in minibatches(tasks, epochs=3).epoch(0)]
+    assert not all((images == images[:, :1, :1]).all() for images in padded)

@@ -9,6 +9,7 @@ import shlex
 import shutil
 import signal
 import subprocess
+import time
 
 import pytest
 
@@ -22,6 +23,7 @@ from tests.small_runs import (
     wait_for,
     write_yaml,
 )
+from utils.checkpoint import load_state
 
 TWENTY_TASKS = [[2 * i, 2 * i + 1] for i in range(20)]
 
@@ -46,16 +48,18 @@ def test_a_signal_in_the_middle_of_an_epoch_saves_the_state_and_prints_the_comma
     flags = [*tiny_flags(tmp_path, per_class=20, recipe={"model": "wrn10_1", "dropout": 0.2}), "--epochs", "2"]
     flags = [*flags, "--continual", "--num_rounds", "2"]
     process = start(*flags, "--run_dir", tmp_path / "run", "--overwrite")
-    wait_for(process, lambda: (tmp_path / "run/rounds.jsonl").exists() and (tmp_path / "run/rounds.jsonl").read_text())
+    assert process.stdout.readline().startswith("round   0 of 2")
+    time.sleep(0.05)
     process.send_signal(number)
-    out, err = process.communicate(timeout=60)
+    _, err = process.communicate(timeout=60)
     assert process.returncode == 3, err
-    assert out.startswith("round   0 of 2")
     (line,) = err.splitlines()
     assert line.startswith("modelzoo.py: stopped by a signal, the state is saved; to go on: python modelzoo.py ")
 
-    state = max((tmp_path / "run/checkpoint").glob("round_0001_*"))  # in the second learner, between two minibatches
-    assert 0 < int(state.stem.rpartition("_")[2]) < 2 * 10
+    state = load_state(max((tmp_path / "run/checkpoint").glob("state_*.pt")))
+    assert len(state.zoo["learners"]) == 1
+    training = state.method["training"]  # of the second learner, between two minibatches
+    assert 0 < 10 * training["epoch"] + training["minibatch"] < 2 * 10
     python, *argv = shlex.split(line.partition("to go on: ")[2])
     assert (python, argv[0], argv[-1]) == ("python", "modelzoo.py", "--resume")
     assert "--overwrite" not in argv
@@ -64,14 +68,28 @@ def test_a_signal_in_the_middle_of_an_epoch_saves_the_state_and_prints_the_comma
     assert results_of(tmp_path / "run") == results_of(tmp_path / "whole")
 
 
-def test_a_second_signal_ends_at_once(tmp_path):
+def stopped_while_training(tmp_path, *numbers):
+    """The exit status of a run that gets signals at once, one after the other, and what it said."""
     flags = [*tiny_flags(tmp_path, per_class=4000, side=28), "--continual", "--run_dir", tmp_path / "run"]
     process = start(*flags)
-    wait_for(process, (tmp_path / "run/zoo").exists)
-    process.send_signal(signal.SIGTERM)
-    process.send_signal(signal.SIGTERM)
-    process.communicate(timeout=60)
-    assert process.returncode in (3, -signal.SIGTERM)
+    wait_for(process, (tmp_path / "run/zoo/zoo.json").exists)
+    time.sleep(0.5)
+    for number in numbers:
+        process.send_signal(number)
+    _, err = process.communicate(timeout=60)
+    return process.returncode, err
+
+
+def test_a_scheduler_may_signal_more_than_once_while_the_state_is_saved(tmp_path):
+    status, err = stopped_while_training(tmp_path, *[signal.SIGTERM] * 3, signal.SIGHUP)
+    assert status == 3
+    assert "the state is saved" in err
+    assert any((tmp_path / "run/checkpoint").glob("state_*.pt"))
+
+
+def test_an_impatient_person_ends_the_run_at_once(tmp_path):
+    status, _ = stopped_while_training(tmp_path, signal.SIGINT, signal.SIGINT)
+    assert status in (3, -signal.SIGINT)
 
 
 # ---- no room
@@ -133,8 +151,9 @@ def test_a_disk_that_admits_no_more_files_costs_nothing_that_was_saved(small_dis
     disk = small_disk(20_000, num_files)
     capsys.readouterr()
     assert run(*flags, "--run_dir", disk / "run") == 2
-    (line,) = capsys.readouterr().err.splitlines()
+    *warnings, line = capsys.readouterr().err.splitlines()
     assert "No space left on device" in line
+    assert all("warning: " in warning and "accuracy.png: could not be drawn" in warning for warning in warnings)
     remount(disk, "nr_inodes=100")
     assert run(*flags, "--run_dir", disk / "run", "--resume") == 0
     assert results_of(disk / "run") == results_of(whole[0])

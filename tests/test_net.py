@@ -4,11 +4,12 @@ import torch.nn.functional as F
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from net import smallconv, wideresnet
-from net.build_net import NetError, build_net
+from net.build_net import MODELS, build_net
 from net.multihead import MultiHead, normalise
 from net.smallconv import SmallConv
-from net.zoo import ModelZoo
+from net.zoo import SavedZoo
+from utils.errors import UserError
+from utils.records import ZooInfo
 
 # Parameters of the backbone, and of one head: (model, (C, H, W), classes) -> (backbone, head). From the definitions.
 GOLDEN = {
@@ -25,6 +26,10 @@ def count(module):
     return sum(parameter.numel() for parameter in module.parameters())
 
 
+def network(model, *, image_shape=(1, 22, 22), num_classes=(2,), dropout=0.0):
+    return build_net(model, image_shape=image_shape, num_classes=list(num_classes), dropout=dropout, seed=0)
+
+
 def images(number, *, side=22, channels=1, seed=0):
     random = torch.Generator().manual_seed(seed)
     return torch.randint(0, 256, (number, side, side, channels), generator=random, dtype=torch.uint8)
@@ -39,31 +44,18 @@ def flat_net(num_features, num_classes):
 @pytest.mark.parametrize(("key", "expected"), GOLDEN.items(), ids=str)
 def test_parameter_counts_are_the_papers(key, expected):
     model, image_shape, num_classes = key
-    net = build_net(model, image_shape=image_shape, num_classes=[num_classes], dropout=0.2)
+    net = network(model, image_shape=image_shape, num_classes=[num_classes], dropout=0.2)
     assert (count(net.backbone), count(net.heads)) == expected
 
 
-def test_every_backbone_has_a_golden_count():
-    backbones = {
-        cls
-        for module in (smallconv, wideresnet)
-        for cls in vars(module).values()
-        if isinstance(cls, type) and issubclass(cls, torch.nn.Module) and hasattr(cls(3, *_sizes(cls)), "num_features")
-    }
-    built = {
-        type(build_net(model, image_shape=shape, num_classes=[2], dropout=0.0).backbone) for model, shape, _ in GOLDEN
-    }
-    assert built == backbones
-
-
-def _sizes(cls):
-    return {SmallConv: (32, 32), wideresnet.WideResNet: (10, 1, 0.0), wideresnet.Block: (8, 1, 0.0)}[cls]
+def test_every_model_has_a_golden_count():
+    built = {type(network(model, image_shape=shape).backbone) for model, shape, _ in GOLDEN}
+    assert built == set(MODELS.values())
 
 
 @pytest.mark.parametrize("model", ["wrn10_1", "wrn16_2", "conv"])
 def test_every_parameter_gets_a_gradient(model):
-    torch.manual_seed(0)
-    net = build_net(model, image_shape=(3, 28, 28), num_classes=[2, 3], dropout=0.2)
+    net = network(model, image_shape=(3, 28, 28), num_classes=[2, 3], dropout=0.2)
     heads, labels = torch.tensor([0, 1, 0, 1, 1]), torch.tensor([0, 1, 1, 2, 0])
     F.cross_entropy(net(images(5, side=28, channels=3), heads), labels).backward()
     for name, parameter in net.named_parameters():
@@ -130,7 +122,7 @@ def test_a_head_without_an_example_in_the_batch_has_no_gradient():
 
 
 def test_head_biases_start_at_zero():
-    assert (build_net("conv", image_shape=(1, 22, 22), num_classes=[2, 3], dropout=0.0).heads.bias == 0).all()
+    assert (network("conv", image_shape=(1, 22, 22), num_classes=[2, 3], dropout=0.0).heads.bias == 0).all()
 
 
 def test_probabilities_are_those_of_the_head_alone_and_sum_to_one():
@@ -143,8 +135,7 @@ def test_probabilities_are_those_of_the_head_alone_and_sum_to_one():
 
 
 def test_probabilities_do_not_depend_on_dropout_or_on_the_rest_of_the_batch():
-    torch.manual_seed(0)
-    net = build_net("wrn10_1", image_shape=(1, 22, 22), num_classes=[3], dropout=0.5).train()
+    net = network("wrn10_1", image_shape=(1, 22, 22), num_classes=[3], dropout=0.5).train()
     pixels = images(6)
     together = net.probabilities(pixels, 0)
     assert torch.equal(together, net.probabilities(pixels, 0))
@@ -165,8 +156,7 @@ def test_normalise_takes_black_and_white_to_minus_and_plus_two():
 @pytest.mark.parametrize("shape", [(1, 22, 22), (3, 32, 32), (3, 66, 70)], ids=str)
 def test_pooling_before_relu_equals_the_plain_order(shape):
     torch.manual_seed(0)
-    channels, height, width = shape
-    net = SmallConv(channels, height, width)
+    net = SmallConv(shape)
     pixels = torch.randn(4, *shape)
 
     def plain(x):
@@ -179,33 +169,32 @@ def test_pooling_before_relu_equals_the_plain_order(shape):
 
 
 def test_large_images_are_pooled_by_three():
-    assert SmallConv(3, 63, 63).pool_size == 2
-    assert SmallConv(3, 64, 64).pool_size == 3
-    assert SmallConv(3, 84, 84).num_features == 320
+    assert SmallConv((3, 63, 63)).pool_size == 2
+    assert SmallConv((3, 64, 64)).pool_size == 3
+    assert SmallConv((3, 84, 84)).num_features == 320
 
 
 @pytest.mark.parametrize(("height", "width"), [(21, 28), (28, 21), (8, 8)])
 def test_images_too_small_for_the_conv_net_are_a_mistake(height, width):
-    with pytest.raises(NetError, match=f"22 x 22 pixels or more, got {height} x {width}"):
-        build_net("conv", image_shape=(1, height, width), num_classes=[2], dropout=0.0)
+    with pytest.raises(UserError, match=f"22 x 22 pixels or more, got {height} x {width}"):
+        network("conv", image_shape=(1, height, width), num_classes=[2], dropout=0.0)
 
 
 @pytest.mark.parametrize("model", ["wrn12_4", "wrn4_1", "wrn16_0", "resnet18", "wrn16", ""])
 def test_an_unknown_model_is_a_mistake(model):
-    with pytest.raises(NetError, match="model"):
-        build_net(model, image_shape=(3, 32, 32), num_classes=[2], dropout=0.0)
+    with pytest.raises(UserError, match="model"):
+        network(model, image_shape=(3, 32, 32), num_classes=[2], dropout=0.0)
 
 
 def test_wrn_has_a_shortcut_convolution_only_where_the_width_changes():
-    net = build_net("wrn16_4", image_shape=(3, 32, 32), num_classes=[2], dropout=0.0)
+    net = network("wrn16_4", image_shape=(3, 32, 32), num_classes=[2], dropout=0.0)
     assert [block.shortcut is not None for block in net.backbone.blocks] == [True, False] * 3
-    thin = build_net("wrn16_1", image_shape=(3, 32, 32), num_classes=[2], dropout=0.0)
+    thin = network("wrn16_1", image_shape=(3, 32, 32), num_classes=[2], dropout=0.0)
     assert [block.shortcut is not None for block in thin.backbone.blocks] == [False, False, True, False, True, False]
 
 
 def test_wrn_drops_units_in_training_only():
-    torch.manual_seed(0)
-    backbone = build_net("wrn10_1", image_shape=(1, 16, 16), num_classes=[2], dropout=0.5).backbone
+    backbone = network("wrn10_1", image_shape=(1, 16, 16), num_classes=[2], dropout=0.5).backbone
     for norm in (module for module in backbone.modules() if isinstance(module, torch.nn.BatchNorm2d)):
         norm.momentum = 0.0  # so that a pass in training leaves no trace
     pixels = torch.randn(4, 1, 16, 16)
@@ -214,8 +203,7 @@ def test_wrn_drops_units_in_training_only():
 
 
 def test_wrn_convolutions_start_he_normal_over_the_fan_out():
-    torch.manual_seed(0)
-    backbone = build_net("wrn16_4", image_shape=(3, 32, 32), num_classes=[2], dropout=0.0).backbone
+    backbone = network("wrn16_4", image_shape=(3, 32, 32), num_classes=[2], dropout=0.0).backbone
     for module in backbone.modules():
         if isinstance(module, torch.nn.Conv2d) and module.weight.numel() > 10_000:
             fan_out = module.weight.numel() / module.in_channels
@@ -227,10 +215,13 @@ def test_wrn_convolutions_start_he_normal_over_the_fan_out():
 
 def test_a_task_is_known_by_its_name_or_its_id_but_not_by_another_tasks():
     names = ("1", "2", "2.0", "3")
-    zoo = ModelZoo({"tasks": [{"task_id": i, "name": name} for i, name in enumerate(names)]}, [])
+    tasks = [{"task_id": i, "name": name, "classes": ["a", "b"], "fingerprint": ""} for i, name in enumerate(names)]
+    zoo = SavedZoo(ZooInfo(model="conv", image_shape=(1, 22, 22), tasks=tasks), [])
     assert [zoo.task_id(text) for text in ("0", "2.0", "3")] == [0, 2, 3]
-    for text, both in (("1", "'1', the name of task 0 and the id of task 1"), ("2", "'2', the name of task 1")):
-        with pytest.raises(NetError, match=f"task: expected the name or id of one task, got {both}"):
+    for text in ("1", "2", "fish"):
+        with pytest.raises(UserError, match=rf"--task: expected the name or id of one of 0 \(1\), .*, got '{text}'"):
             zoo.task_id(text)
-    with pytest.raises(NetError, match=r"task: expected one of 0 .*, got 'fish'"):
-        zoo.task_id("fish")
+    for task_id in (-1, 4):
+        with pytest.raises(ValueError, match=rf"task_id: expected 0\.\.3, got {task_id}"):
+            zoo.predict(images(2), task_id)
+    assert zoo.predict(images(2), 3).tolist() == [[0.5, 0.5]] * 2

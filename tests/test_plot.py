@@ -1,10 +1,11 @@
 import struct
 
+import matplotlib
 import numpy as np
 import pytest
 
 from tests.make_runs import continual
-from utils.plot import Curve, accuracy_figure, competition_figure, rounds_figure, spread_out, sweep_figure
+from utils.plot import Curve, accuracy_figure, rounds_figure, spread_out
 
 NAMES = ("a", "b", "c")
 R = np.array(continual(0.5, 0.6, 0.7))
@@ -19,21 +20,14 @@ def test_evolution_in_both_modes():
     plain = accuracy_figure(R, NAMES, continual=True)
     assert size(plain) == (1170, 585)
     assert size(accuracy_figure(R[-1:].repeat(2, axis=0), NAMES, continual=False)) == (1170, 585)
+    for accuracy in ([[0.5]], [[0.5, np.nan, np.nan]], [[0.5, 0.5, 0.5]], R[:2]):
+        size(accuracy_figure(np.array(accuracy), NAMES[: len(accuracy[0])], continual=True))
 
 
 def test_evolution_shows_isolated_tasks_as_crosses():
     assert accuracy_figure(R, NAMES, continual=True) != accuracy_figure(
         R, NAMES, continual=True, isolated=np.array([0.5, 0.5, 0.5])
     )
-
-
-@pytest.mark.parametrize("accuracy", [[[0.5]], [[0.5, float("nan"), float("nan")]], [[0.5, 0.5, 0.5]]])
-def test_evolution_of_a_single_round(accuracy):
-    size(accuracy_figure(np.array(accuracy), NAMES[: len(accuracy[0])], continual=True))
-
-
-def test_evolution_of_a_run_that_stopped_early_names_the_tasks_seen_only():
-    size(accuracy_figure(R[:2], NAMES, continual=True, isolated=np.array([0.4, 0.5, np.nan])))
 
 
 def test_rounds_with_levels_and_published_curves():
@@ -44,14 +38,16 @@ def test_rounds_with_levels_and_published_curves():
     size(rounds_figure([ours], [level], [theirs], title="title", source="a source"))
 
 
-def test_sweep():
-    curve = Curve("ours", np.array([0, 1]), np.array([0.5, 0.6]), np.array([0.0, 0.1]))
-    size(sweep_figure([curve], xlabel="fraction", ticks=["0 %", "100 %"], title="title"))
+def test_names_are_text_whatever_letters_they_have():
+    plain = accuracy_figure(R, NAMES, continual=True, title="title")
+    names = ("cost in $", "$x^{$ of $", "\u4e2d\u6587 \U0001f600")
+    assert accuracy_figure(R, names, continual=True, title="$\\bad{$") != plain
 
 
-def test_competition_with_a_pair_that_was_not_run():
-    ours = np.array([[0, 0.02, np.nan], [-0.01, 0, 0.03], [np.nan, 0.01, 0]])
-    size(competition_figure(ours, np.nan_to_num(ours) + 0.01, NAMES, source="a source", rho=0.5, num_seeds=1))
+def test_the_users_own_style_changes_nothing():
+    plain = accuracy_figure(R, NAMES, continual=True)
+    with matplotlib.rc_context({"axes.facecolor": "black", "figure.dpi": 33, "font.size": 30}):
+        assert accuracy_figure(R, NAMES, continual=True) == plain
 
 
 @pytest.mark.parametrize(

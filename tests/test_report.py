@@ -1,36 +1,27 @@
 import csv
+import itertools
+import re
 
 import numpy as np
 import pytest
 import yaml
 from scipy import stats
 
-from tests.make_runs import CONV, DIGITS, continual, make_run
-from utils.config import ConfigError, read_command
+from tests.make_runs import COLUMN, CONV, DIGITS, INVOCATION, continual, make_run
+from utils.config import read_command
+from utils.files import write_json
 from utils.report import __main__ as report
 from utils.report.records import of_folders
-from utils.report.statistics import estimate, paired_by_task, rank_correlation
+from utils.report.statistics import estimate, holm, paired_by_task, rank_correlation, wilcoxon_p
 from utils.suite.file import read_cells, read_labelled_csv, read_suite
 
 
 def test_mean_std_and_interval_worked_by_hand():
     found = estimate([0.7, 0.8, 0.9])
     assert (found.mean, found.std, found.n) == pytest.approx((0.8, 0.1, 3))
+    assert estimate([0.7]) == (0.7, None, None, None, 1)
     assert found.high - found.mean == pytest.approx(4.302653 * 0.1 / 3**0.5, rel=1e-6)  # t(2) at 97.5 %
     assert found.mean - found.low == pytest.approx(found.high - found.mean)
-
-
-def test_a_single_seed_has_no_spread():
-    assert estimate([0.7]) == (0.7, None, None, None, 1)
-
-
-def test_seeds_that_agree_have_an_interval_of_a_point():
-    assert estimate([0.5, 0.5])[1:4] == (0.0, 0.5, 0.5)
-
-
-def test_no_values_are_refused():
-    with pytest.raises(ValueError, match="one or more"):
-        estimate([])
 
 
 def test_paired_by_task_averages_the_common_seeds_of_each_task():
@@ -49,24 +40,36 @@ def test_methods_without_a_common_seed_or_task_are_not_compared(other):
     assert paired_by_task({0: [0.5, 0.5]}, other) is None
 
 
-def test_methods_that_agree_differ_by_nothing():
-    found = paired_by_task({0: [0.5, 0.6]}, {0: [0.5, 0.6]})
-    assert (found.difference.mean, found.wilcoxon_p) == (0.0, 1.0)
-
-
 def test_equal_differences_are_ties_and_none_is_a_zero_however_they_round():
     ours = {0: [0.1, 0.6, 0.3, 0.9], 1: [0.2, 0.7, 0.5, 0.9], 2: [0.3, 0.8, 0.4, 0.9]}
     other = {0: [0.3, 0.3, 0.1, 1.0], 1: [0.2, 0.4, 0.2, 1.1], 2: [0.1, 0.5, 0.0, 1.2]}
     found = paired_by_task(ours, other)
     assert found.difference.mean == pytest.approx((0 + 0.3 + 0.3 - 0.2) / 4)
-    assert found.wilcoxon_p == stats.wilcoxon([0, 3, 3, -2]).pvalue
-    assert found.wilcoxon_p != stats.wilcoxon([-1e-17, 0.3, 0.3 + 1e-16, -0.2]).pvalue
+    assert (found.num_zeros, found.wilcoxon_p) == (1, 0.5)  # of ranks 2.5, 2.5, -1: 4 of 8 signs are as extreme
 
 
-def test_matrices_without_ranks_have_no_correlation():
-    ours, published = np.array([[0, 0.02], [0.02, 0]]), np.array([[0, 0.01], [0.03, 0]])
-    assert rank_correlation(ours, published) is None
-    assert rank_correlation(published, published).rho == pytest.approx(1.0)
+@pytest.mark.parametrize("differences", [np.arange(1.0, 21.0), np.ones(20), np.array([0.0, *np.ones(20)])])
+def test_twenty_differences_of_one_sign_have_the_least_p_with_ties_and_zeros_too(differences):
+    assert wilcoxon_p(differences) == 2 / 2**20
+
+
+def test_p_is_that_of_all_choices_of_signs():
+    rng = np.random.default_rng(0)
+    for num_values in range(1, 12):
+        differences = rng.integers(-4, 5, num_values).astype(float)
+        nonzero = differences[differences != 0]
+        ranks = stats.rankdata(np.abs(nonzero))
+        centred = [abs(np.dot(signs, ranks)) for signs in itertools.product((-1, 1), repeat=len(ranks))]
+        expected = np.mean(np.array(centred) >= abs(np.dot(np.sign(nonzero), ranks)))
+        assert wilcoxon_p(differences) == expected
+        without_ties = rng.normal(size=num_values)
+        assert wilcoxon_p(without_ties) == pytest.approx(stats.wilcoxon(without_ties, method="exact").pvalue)
+
+
+def test_holm_worked_by_hand():
+    assert holm([0.01, 0.04, 0.03, 0.005]) == pytest.approx([0.03, 0.06, 0.06, 0.02])
+    assert holm([0.8, 0.9]) == [1.0, 1.0]
+    assert holm([]) == []
 
 
 def test_rank_correlation_leaves_out_the_diagonal_and_what_is_not_known():
@@ -97,15 +100,22 @@ def run_folders(folders):
 
 
 def test_report_of_run_folders(folders, capsys):
+    later = INVOCATION.model_copy(update={"commit": "def456"})
+    write_json(folders / "zoo0/env.json", [INVOCATION.model_dump(), later.model_dump()])
     assert report.main([*run_folders(folders), "--out", str(folders / "out")]) == 0
     text = capsys.readouterr().out
     assert "80.00 ± 14.14 (2)" in text  # Isolated
     assert "85.00 ± 7.07 (2)" in text
     assert "+5.00" in text
-    assert "commit abc123; device a test" in text
+    assert "commit abc123, def456; device a test" in text
     assert "4 runs, 4 min in all" in text
     assert "left out" in text
     assert "broken is not complete" in text
+    with open(folders / "out/report.csv", encoding="utf-8") as file:
+        rows = list(csv.DictReader(file))
+    assert [row["method"] for row in rows] == ["continual-b1-e1", "continual-b5-e1"]
+    assert (float(rows[1]["mean"]), float(rows[1]["std"])) == pytest.approx((0.85, 0.1 / 2**0.5))
+    assert (rows[1]["n"], rows[1]["published"], rows[1]["mean_elapsed_sec"]) == ("2", "", "60.0")
     assert {path.name for path in (folders / "out").iterdir()} == {
         "report.md",
         "report.csv",
@@ -115,30 +125,13 @@ def test_report_of_run_folders(folders, capsys):
     }
 
 
-def test_csv_has_fractions_in_full(folders):
-    report.main([*run_folders(folders), "--out", str(folders / "out")])
-    with open(folders / "out/report.csv", encoding="utf-8") as file:
-        rows = list(csv.DictReader(file))
-    assert [row["method"] for row in rows] == ["continual-b1-e1", "continual-b5-e1"]
-    assert float(rows[1]["mean"]) == pytest.approx(0.85)
-    assert float(rows[1]["std"]) == pytest.approx(0.1 / 2**0.5)
-    assert (rows[1]["n"], rows[1]["published"], rows[1]["mean_elapsed_sec"]) == ("2", "", "60.0")
-
-
-def test_without_out_nothing_is_written(folders, capsys):
-    before = set(folders.rglob("*"))
-    assert report.main(run_folders(folders)) == 0
-    assert set(folders.rglob("*")) == before
-
-
 def write_suite(path, **values):
-    column = {"benchmark": str(DIGITS), "recipe": str(CONV)}
     base = {
         "title": "Title",
         "flags": "--epochs 1 --continual",
         "seeds": [0],
         "rows": {"Isolated": "--tasks_per_round 1", "Zoo": "--tasks_per_round 3"},
-        "columns": {"Digits": column, "More digits": column},
+        "columns": {"Digits": COLUMN, "More digits": COLUMN},
     }
     path.write_text(yaml.safe_dump(base | values))
     return path
@@ -171,14 +164,6 @@ def test_report_of_a_suite_beside_the_published(tmp_path, capsys):
     assert (tmp_path / "runs/report/rounds_digits.png").exists()
 
 
-def test_report_of_a_suite_that_was_not_run(tmp_path, capsys):
-    path = write_suite(tmp_path / "suite.yaml")
-    assert report.main(["--suite", str(path), "--suite_dir", str(tmp_path / "runs")]) == 0
-    text = capsys.readouterr().out
-    assert text.count("not run") == 8
-    assert "No run is complete" in text
-
-
 def test_runs_on_benchmarks_of_one_name_and_other_tasks_are_not_compared(tmp_path, capsys):
     for folder, tasks in (("one", [[0, 1], [2, 3]]), ("other", [[8, 9], [6, 7]])):
         (tmp_path / folder).mkdir()
@@ -202,14 +187,6 @@ def test_crosses_are_those_of_isolated_with_the_same_recipe_and_epochs(folders):
     assert not zoo.is_isolated_of(zoo)
 
 
-def test_methods_may_be_compared_with_another_than_the_first(folders, capsys):
-    argv = [str(folders / name) for name in ("alone0", "zoo0")]
-    assert report.main([*argv, "--against", "continual-b5-e1"]) == 0
-    assert "-10.00" in capsys.readouterr().out
-    assert report.main([*argv, "--against", "nobody"]) == 2
-    assert "--against: expected one of continual-b1-e1, continual-b5-e1, got 'nobody'" in capsys.readouterr().err
-
-
 def test_methods_are_compared_with_the_first_that_was_run(tmp_path, capsys):
     path = write_suite(tmp_path / "suite.yaml", rows={"A": "--tasks_per_round 1", "B": "", "C": "--tasks_per_round 3"})
     runs = {(row, "Digits"): {0: continual(*[accuracy] * 5)} for row, accuracy in (("B", 0.7), ("C", 0.8))}
@@ -223,42 +200,25 @@ def test_methods_are_compared_with_the_first_that_was_run(tmp_path, capsys):
     assert (line["method"], line["against"], line["n"], line["seeds"]) == ("C", "B", "5", "0")
     assert float(line["mean"]) == pytest.approx(0.1)
     assert report.main([*argv, "--against", "A"]) == 0
-    assert capsys.readouterr().out.count("A was not run") == 2
+    assert capsys.readouterr().out.count("no seed in common, or other tasks") == 2
+    assert report.main([*argv, "--against", "C"]) == 0
+    assert "-10.00" in capsys.readouterr().out
+    assert report.main([*argv, "--against", "nobody"]) == 2
+    assert "--against: expected one of A, B, C, got 'nobody'" in capsys.readouterr().err
 
 
-def test_average_accuracy_is_always_told(tmp_path, capsys):
-    path = write_suite(tmp_path / "suite.yaml", metrics=["forgetting"])
-    make_suite_runs(path, tmp_path / "runs", {("Zoo", "Digits"): {0: continual(*[0.7] * 5)}})
-    assert report.main(["--suite", str(path), "--suite_dir", str(tmp_path / "runs")]) == 0
-    assert "70.00 (1)" in capsys.readouterr().out
+def test_a_figure_that_cannot_be_drawn_is_a_warning(folders, capsys, monkeypatch):
+    def fail(*args, **kwargs):
+        raise RuntimeError("no font")
 
-
-def test_pairs_without_a_matrix_are_columns(tmp_path, capsys):
-    column = {"benchmark": str(DIGITS), "recipe": str(CONV), "pairs_of": [0, 1], "rows": ["Zoo"]}
-    path = write_suite(tmp_path / "suite.yaml", columns={"Pairs": column}, rows={"Zoo": "--tasks_per_round 2"})
-    make_suite_runs(path, tmp_path / "runs", {("Zoo", "Pairs 0+1"): {0: continual(0.7, 0.7)}})
-    assert report.main(["--suite", str(path), "--suite_dir", str(tmp_path / "runs")]) == 0
-    assert "Pairs 0+1  Zoo" in capsys.readouterr().out
-
-
-def test_accuracies_that_do_not_fit_the_summary_are_named(folders, capsys):
-    path = folders / "zoo0/accuracy.csv"
-    path.write_text("".join(path.read_text().splitlines(keepends=True)[:-1]))
-    assert report.main([str(folders / "zoo0")]) == 2
-    assert "accuracy.csv: expected 5 rounds that end as in summary.json" in capsys.readouterr().err
-
-
-def test_methods_with_other_tasks_are_said_not_to_be_compared(tmp_path, capsys):
-    make_run(tmp_path / "a", settings("--tasks_per_round", "1"), continual(*[0.7] * 5))
-    make_run(tmp_path / "b", settings("--num_rounds", "3"), continual(*[0.7] * 3))
-    assert report.main([str(tmp_path / "a"), str(tmp_path / "b")]) == 0
-    assert "not the same tasks, or no seed in common" in capsys.readouterr().out
-
-
-def test_a_summary_that_lacks_a_key_is_named(folders, capsys):
-    (folders / "zoo0/summary.json").write_text("{}")
-    assert report.main([str(folders / "zoo0")]) == 2
-    assert "zoo0/summary.json: expected the summary of a complete run, got none of its" in capsys.readouterr().err
+    monkeypatch.setattr("utils.report.figures.accuracy_figure", fail)
+    assert report.main([*run_folders(folders), "--out", str(folders / "out")]) == 0
+    said = capsys.readouterr()
+    assert "85.00 ± 7.07 (2)" in said.out
+    name = "evolution_continual_b5_e1_split_digits_conv.png"
+    assert said.err == f"warning: {name}: could not be drawn (no font)\n"
+    assert (folders / "out/rounds_split_digits_conv.png").exists()
+    assert name not in (folders / "out/report.md").read_text()
 
 
 def test_a_run_with_other_settings_is_left_out(tmp_path, capsys):
@@ -272,15 +232,69 @@ def test_a_run_with_other_settings_is_left_out(tmp_path, capsys):
     assert "70.00" not in text
 
 
-def test_a_sweep_has_its_figure(tmp_path):
-    path = write_suite(tmp_path / "suite.yaml", sweep="tasks_per_round")
-    runs = {0: continual(*[0.7] * 5)}
-    make_suite_runs(path, tmp_path / "runs", {(row, "Digits"): runs for row in ("Isolated", "Zoo")})
+def competition_suite(tmp_path, matrix, **pair):
+    """Three tasks alone and the three pairs of them; ``pair`` changes the column of the first pair."""
+    (tmp_path / "published.csv").write_text(matrix)
+    columns = {
+        f"{a}+{b}": COLUMN | {"flags": f"--task_ids {a} {b}", "rows": ["Multi-Head"]}
+        for a, b in ((0, 1), (0, 2), (1, 2))
+    }
+    columns["0+1"] |= pair
+    return write_suite(
+        tmp_path / "suite.yaml",
+        flags="--epochs 1",
+        rows={"Isolated": "--continual --tasks_per_round 1", "Multi-Head": "--num_rounds 1 --tasks_per_round all"},
+        columns={"alone": COLUMN | {"flags": "--task_ids 0 1 2", "rows": ["Isolated"]}} | columns,
+        competition={
+            "file": str(tmp_path / "published.csv"),
+            "source": "a page",
+            "names": {"A": "0 and 1", "B": "2 and 3", "C": "4 and 5"},
+        },
+    )
+
+
+def report_competition(path, runs):
+    """Write the runs of pairs, by column, beside those of the tasks alone, and make the report; gives its status."""
+    folder = path.parent / "runs"
+    accuracy = {("Multi-Head", column): {0: [finals]} for column, finals in runs.items()}
+    if runs:
+        make_suite_runs(path, folder, accuracy | {("Isolated", "alone"): {0: continual(0.5, 0.6, 0.7)}})
+    return report.main(["--suite", str(path), "--suite_dir", str(folder)])
+
+
+def test_competition_matches_by_name(tmp_path, capsys):
+    path = competition_suite(tmp_path, "# a source\nrow,C,B,A\nC,0,6,5\nB,4,0,3\nA,2,1,0\n")
+    assert report_competition(path, {"0+1": [0.51, 0.63], "0+2": [0.52, 0.75], "1+2": [0.64, 0.76]}) == 0
+    text = capsys.readouterr().out
+    assert "correlation with the published matrix: +1.000 over 6 entries" in text
+    assert "mean gain by a second task +3.50 points (published +3.50)" in text
+    assert "0+1" not in text  # the matrix shows the pairs, no table does
+    names, rows = read_labelled_csv(tmp_path / "runs/report/competition.csv")
+    assert names == ["0 and 1", "2 and 3", "4 and 5"]
+    np.testing.assert_allclose(list(rows.values()), [[0, 0.01, 0.02], [0.03, 0, 0.04], [0.05, 0.06, 0]])
+    assert (tmp_path / "runs/report/competition.png").exists()
+
+
+SOME_MATRIX = "row,A,B,C\nA,0,1,9\nB,2,0,9\nC,9,9,0\n"
+
+
+def test_p_values_are_corrected_and_zeros_are_told(tmp_path, capsys):
+    rows = {name: f"--tasks_per_round {b}" for name, b in (("A", 1), ("B", 2), ("C", 3))}
+    path = write_suite(tmp_path / "suite.yaml", rows=rows, columns={"Digits": COLUMN})
+    finals = {"A": [0.5] * 5, "B": [0.5, 0.6, 0.7, 0.8, 0.9], "C": [0.55, 0.6, 0.7, 0.8, 0.9]}
+    runs = {(row, "Digits"): {0: continual(*values)} for row, values in finals.items()}
+    make_suite_runs(path, tmp_path / "runs", runs)
     assert report.main(["--suite", str(path), "--suite_dir", str(tmp_path / "runs")]) == 0
-    assert (tmp_path / "runs/report/sweep.png").exists()
+    text = capsys.readouterr().out
+    cells = [re.split("  +", line) for line in text.splitlines() if line.startswith("Digits") and " A " in line]
+    assert [line[5:8] for line in cells[-2:]] == [["5 (1 zero)", "0.12", "0.12"], ["5", "0.062", "0.12"]]
+    assert "corrected for the number of comparisons in this table (2)" in text
+    with open(tmp_path / "runs/report/comparisons.csv", encoding="utf-8") as file:
+        found = [(line["num_zeros"], line["wilcoxon_p"], line["holm_p"]) for line in csv.DictReader(file)]
+    assert found == [("1", "0.125", "0.125"), ("0", "0.0625", "0.125")]
 
 
-def test_a_sweep_over_samples_has_all_of_them_last(tmp_path):
+def test_a_sweep_has_a_figure(tmp_path):
     rows = {"All": "", "Some": "--samples 5"}
     path = write_suite(tmp_path / "suite.yaml", sweep="samples", rows=rows)
     make_suite_runs(path, tmp_path / "runs", {(row, "Digits"): {0: continual(*[0.7] * 5)} for row in rows})
@@ -289,112 +303,29 @@ def test_a_sweep_over_samples_has_all_of_them_last(tmp_path):
     assert (tmp_path / "runs/report/sweep.png").exists()
 
 
-def competition_suite(tmp_path, matrix):
-    column = {"benchmark": str(DIGITS), "recipe": str(CONV)}
-    (tmp_path / "published.csv").write_text(matrix)
-    return write_suite(
-        tmp_path / "suite.yaml",
-        flags="--epochs 1",
-        rows={"Isolated": "--continual --tasks_per_round 1", "Multi-Head": "--num_rounds 1 --tasks_per_round all"},
-        columns={
-            "alone": column | {"task_ids": [0, 1, 2], "rows": ["Isolated"]},
-            "together": column | {"pairs_of": [0, 1, 2], "rows": ["Multi-Head"]},
-        },
-        competition={
-            "alone": "alone",
-            "together": "together",
-            "file": str(tmp_path / "published.csv"),
-            "source": "a page",
-            "names": {"A": "0 and 1", "B": "2 and 3", "C": "4 and 5"},
-        },
-    )
-
-
-def test_competition_matches_by_name(tmp_path, capsys):
-    path = competition_suite(tmp_path, "# a source\nrow,C,B,A\nC,0,6,5\nB,4,0,3\nA,2,1,0\n")
-    runs = {
-        ("Isolated", "alone"): {0: continual(0.5, 0.6, 0.7)},
-        ("Multi-Head", "together 0+1"): {0: [[0.51, 0.63]]},
-        ("Multi-Head", "together 0+2"): {0: [[0.52, 0.75]]},
-        ("Multi-Head", "together 1+2"): {0: [[0.64, 0.76]]},
-    }
-    make_suite_runs(path, tmp_path / "runs", runs)
-    assert report.main(["--suite", str(path), "--suite_dir", str(tmp_path / "runs")]) == 0
-    text = capsys.readouterr().out
-    assert "correlation with the published matrix: +1.000 over 6 entries" in text
-    assert "mean gain by a second task +3.50 points (published +3.50)" in text
-    names, rows = read_labelled_csv(tmp_path / "runs/report/competition.csv")
-    assert names == ["0 and 1", "2 and 3", "4 and 5"]
-    np.testing.assert_allclose(list(rows.values()), [[0, 0.01, 0.02], [0.03, 0, 0.04], [0.05, 0.06, 0]])
-    assert (tmp_path / "runs/report/competition.png").exists()
-
-
-@pytest.mark.parametrize(
-    ("matrix", "message"),
-    [
-        ("row,C,D\nC,0,6\nD,4,0\n", "competition.names: expected each name in"),
-        ("row,A,B\nA,0,6\nB,4,0\n", "competition.names: expected each task's name, got none for '4 and 5'"),
-        ("row,A,B\nA,0\nB,4,0\n", "published.csv: expected 2 numbers in each line"),
-    ],
-)
-def test_a_published_matrix_that_does_not_fit(tmp_path, capsys, matrix, message):
-    path = competition_suite(tmp_path, matrix)
-    assert report.main(["--suite", str(path), "--suite_dir", str(tmp_path / "runs")]) == 2
-    assert message in capsys.readouterr().err
-
-
-def test_a_matrix_without_ranks_says_so(tmp_path, capsys):
-    path = competition_suite(tmp_path, "row,A,B,C\nA,0,1,9\nB,2,0,9\nC,9,9,0\n")
-    runs = {("Isolated", "alone"): {0: continual(0.5, 0.6, 0.7)}, ("Multi-Head", "together 0+1"): {0: [[0.51, 0.61]]}}
-    make_suite_runs(path, tmp_path / "runs", runs)
-    assert report.main(["--suite", str(path), "--suite_dir", str(tmp_path / "runs")]) == 0
+def test_some_pairs_are_compared_with_the_same_entries(tmp_path, capsys):
+    assert report_competition(competition_suite(tmp_path, SOME_MATRIX), {"0+1": [0.51, 0.61]}) == 0
     text = capsys.readouterr().out
     assert "matrix: not defined, all entries known are equal" in text
-    assert "3 tasks, 1 seed, 2 pairs not run: mean gain by a second task +1.00 points" in text
+    assert "3 tasks, 1 seed, 2 pairs not run: mean gain by a second task +1.00 points (published +1.50)" in text
 
 
 @pytest.mark.parametrize(
-    ("changes", "message"),
+    ("matrix", "pair", "message"),
     [
-        ({"flags": "--epochs 7"}, "competition: expected alone and together with the same settings, got other epochs"),
-        ({"benchmark": "other.yaml"}, "competition.together: expected tasks of competition.alone, got 'x', none of"),
+        ("row,A,B\nA,0,6\nB,4,0\n", {}, "competition.names: expected each task's name in"),
+        ("row,A,B\nA,0\nB,4,0\n", {}, "published.csv: expected a header"),
+        ("", {}, "published.csv: expected a header"),
+        ("row,A\nB,x\n", {}, "published.csv: expected a header"),
+        (SOME_MATRIX, {"flags": "--task_ids 0 1 --epochs 7"}, "as the tasks alone, got other epochs"),
+        (SOME_MATRIX, {"benchmark": "other.yaml"}, "as the tasks alone, got other tasks"),
     ],
 )
-def test_tasks_are_learned_together_as_they_are_alone(tmp_path, capsys, monkeypatch, changes, message):
+def test_a_competition_that_does_not_fit(tmp_path, capsys, monkeypatch, matrix, pair, message):
     monkeypatch.chdir(tmp_path)
-    (tmp_path / "other.yaml").write_text(
-        "dataset: digits\ntasks: [[0, 2], [2, 3], [4, 5]]\ntask_names: [x, 2 and 3, 4 and 5]\n"
-    )
-    path = competition_suite(tmp_path, "row,A,B,C\nA,0,1,9\nB,2,0,9\nC,9,9,0\n")
-    values = yaml.safe_load(path.read_text())
-    values["columns"]["together"] |= changes
-    path.write_text(yaml.safe_dump(values))
-    assert report.main(["--suite", str(path), "--suite_dir", str(tmp_path / "runs")]) == 2
+    (tmp_path / "other.yaml").write_text("dataset: digits\ntasks: [[0, 2], [2, 3]]\ntask_names: [x, 2 and 3]\n")
+    assert report_competition(competition_suite(tmp_path, matrix, **pair), {}) == 2
     assert message in capsys.readouterr().err
-
-
-def test_a_mean_gain_is_compared_with_that_of_the_same_entries(tmp_path, capsys):
-    path = competition_suite(tmp_path, "row,A,B,C\nA,0,1,9\nB,2,0,9\nC,9,9,0\n")
-    runs = {("Isolated", "alone"): {0: continual(0.5, 0.6, 0.7)}, ("Multi-Head", "together 0+1"): {0: [[0.51, 0.63]]}}
-    make_suite_runs(path, tmp_path / "runs", runs)
-    assert report.main(["--suite", str(path), "--suite_dir", str(tmp_path / "runs")]) == 0
-    assert "mean gain by a second task +2.00 points (published +1.50)" in capsys.readouterr().out
-
-
-def test_competition_needs_every_task_alone(tmp_path, capsys):
-    path = competition_suite(tmp_path, "row,A,B,C\nA,0,1,9\nB,2,0,9\nC,9,9,0\n")
-    values = yaml.safe_load(path.read_text())
-    values["columns"]["alone"]["task_ids"].remove(2)
-    path.write_text(yaml.safe_dump(values))
-    assert report.main(["--suite", str(path), "--suite_dir", str(tmp_path / "runs")]) == 2
-    assert "competition.alone: expected a column with every task of the pairs" in capsys.readouterr().err
-
-
-@pytest.mark.parametrize("content", ["", "row,A\nB,x\n", "row,A\nB,1,2\n"])
-def test_a_damaged_csv(tmp_path, content):
-    (tmp_path / "x.csv").write_text(content)
-    with pytest.raises(ConfigError, match=r"x\.csv: expected"):
-        read_labelled_csv(tmp_path / "x.csv")
 
 
 @pytest.mark.parametrize(
@@ -402,13 +333,18 @@ def test_a_damaged_csv(tmp_path, content):
     [
         ([], "expected run folders or --suite"),
         (["x", "--suite", "y"], "got both"),
-        (["nowhere"], "nowhere/config.yaml"),
+        (["x", "--suite_dir", "y"], "--suite_dir: expected beside --suite"),
+        (["nowhere"], "nowhere: expected a run folder"),
         (["--suite", "nowhere.yaml"], "nowhere.yaml"),
+        (["zoo0", "--out", "zoo0/config.yaml/out"], "zoo0/config.yaml/out: expected a folder that can be written"),
+        (["zoo0", "zoo0"], "zoo0: expected runs that differ"),
         (["x", "--colour"], "--colour"),
     ],
 )
-def test_mistakes_are_a_line_and_status_2(argv, message, capsys):
+def test_mistakes_are_a_line_and_status_2(argv, message, folders, capsys, monkeypatch):
+    monkeypatch.chdir(folders)
     assert report.main(argv) == 2
-    err = capsys.readouterr().err
-    assert message in err
-    assert err.count("\n") == 1
+    said = capsys.readouterr()
+    assert message in said.err
+    assert said.err.count("\n") == 1
+    assert ("80.00 (1)" in said.out) == ("--out" in argv)  # the table is printed even if it cannot be written

@@ -5,7 +5,8 @@ import pytest
 
 from tests.make_runs import CONV, DIGITS, continual
 from utils.config import read_command
-from utils.report.figures import evolution_of, published_curves, round_curves, sweep_curves
+from utils.records import make_summary
+from utils.report.figures import averages, published_curves, round_curves, sweep_curves
 from utils.report.records import Result, RunRecord
 from utils.suite.file import Curves
 
@@ -16,9 +17,9 @@ def result(row, flags, accuracy_by_seed, column="Digits"):
     runs = {}
     for seed, accuracy in accuracy_by_seed.items():
         matrix = np.array(accuracy)
-        summary = {"final_accuracy": matrix[-1].tolist(), "average_accuracy": float(matrix[-1].mean())}
-        runs[seed] = RunRecord(matrix, summary, {})
-    return Result(row, column, column, read_command([*base, *flags]).settings, runs)
+        summary = make_summary(matrix, continual="--continual" in flags, elapsed_sec=1.0, peak_mem_gb=0.5)
+        runs[seed] = RunRecord(matrix, summary, [])
+    return Result(row, column, read_command([*base, *flags]).settings, runs)
 
 
 ALONE = ["--continual", "--tasks_per_round", "1"]
@@ -28,18 +29,18 @@ ZOO = ["--continual", "--tasks_per_round", "3"]
 def test_lines_and_crosses_are_of_the_seeds_that_both_have():
     zoo = result("Zoo", ZOO, {0: continual(*[0.8] * 5), 1: continual(*[0.4] * 5), 2: continual(*[0.3] * 5)})
     alone = result("Isolated", ALONE, {0: continual(*[0.6] * 5), 1: continual(*[0.4] * 5), 7: continual(*[0.1] * 5)})
-    found = evolution_of(zoo, alone)
-    assert found.num_seeds == 2
-    np.testing.assert_allclose(found.isolated, [0.5] * 5)
-    np.testing.assert_allclose(found.accuracy, continual(*[0.6] * 5))
+    accuracy, isolated, num_seeds = averages(zoo, alone)
+    assert num_seeds == 2
+    np.testing.assert_allclose(isolated, [0.5] * 5)
+    np.testing.assert_allclose(accuracy, continual(*[0.6] * 5))
 
 
 @pytest.mark.parametrize("seeds", [{}, {7: continual(*[0.1] * 5)}, {0: continual(0.1, 0.1, 0.1)}])
 def test_without_a_common_run_there_are_no_crosses_and_all_seeds_count(seeds):
     zoo = result("Zoo", ZOO, {0: continual(*[0.8] * 5), 1: continual(*[0.4] * 5)})
-    found = evolution_of(zoo, result("Isolated", ALONE, seeds))
-    assert (found.isolated, found.num_seeds) == (None, 2)
-    np.testing.assert_allclose(found.accuracy[-1], [0.6] * 5)
+    accuracy, isolated, num_seeds = averages(zoo, result("Isolated", ALONE, seeds))
+    assert (isolated, num_seeds) == (None, 2)
+    np.testing.assert_allclose(accuracy[-1], [0.6] * 5)
 
 
 def test_a_curve_is_the_mean_over_tasks_seen_then_over_seeds_with_its_spread():

@@ -8,8 +8,10 @@ import torch
 import torch.nn.functional as F
 
 from net.build_net import build_net
-from tests.small_runs import class_images, digest
-from utils.run_net import DeviceError, DivergedError, Training, choose_device, is_out_of_memory
+from tests.small_runs import class_images, digest, settings
+from utils.device import choose_device, is_out_of_memory
+from utils.errors import UserError
+from utils.run_net import Training
 
 RECIPE = {"lr": 0.05, "momentum": 0.9, "nesterov": True, "l2_reg": 0.05, "schedule": "cosine", "precision": "fp32"}
 
@@ -26,7 +28,7 @@ class Batches:
     def __len__(self):
         return math.ceil(len(self.labels) / self.batch)
 
-    def epoch(self, epoch, first=0):
+    def epoch(self, epoch, first):
         order = torch.randperm(len(self.labels), generator=torch.Generator().manual_seed(epoch))
         for rows in order.split(self.batch)[first:]:
             yield self.images[rows], self.heads[rows], self.labels[rows]
@@ -41,15 +43,13 @@ def in_float64():
 
 
 def network(model="conv", *, dropout=0.0):
-    torch.manual_seed(3)
-    net = build_net(model, image_shape=(1, 22, 22), num_classes=[2, 3], dropout=dropout)
-    return net.to(memory_format=torch.channels_last)
+    return build_net(model, image_shape=(1, 22, 22), num_classes=[2, 3], dropout=dropout, seed=3)
 
 
-def training(net, batches=None, *, num_epochs=3, **changes):
-    return Training(
-        net, batches or Batches(), num_epochs=num_epochs, dropout_seed=7, name="round 4", **RECIPE | changes
-    )
+def training(net, batches=None, *, num_epochs=3, seed=7, **changes):
+    batches = batches or Batches()
+    chosen = settings(epochs=num_epochs, recipe=RECIPE | changes)
+    return Training(net, batches.epoch, len(batches), chosen, seed=seed, name="round 4")
 
 
 def weights_digest(net):
@@ -62,7 +62,7 @@ def trained_plainly(net, batches, *, num_epochs, lr, momentum, nesterov, l2_reg,
     velocity = {name: torch.zeros_like(parameter) for name, parameter in net.named_parameters()}
     losses, step, num_steps = [], 0, num_epochs * len(batches)
     for epoch in range(num_epochs):
-        for images, heads, labels in batches.epoch(epoch):
+        for images, heads, labels in batches.epoch(epoch, 0):
             pixels = images.permute(0, 3, 1, 2).contiguous().to(torch.get_default_dtype()) / 255
             scores = net.heads(net.backbone((pixels - 0.5) / 0.25))
             own = [row[:2] if head == 0 else row[2:] for row, head in zip(scores, heads.tolist(), strict=True)]
@@ -107,10 +107,10 @@ def test_training_equals_the_recipe_written_out(in_float64, model, changes):
 
 def test_training_learns():
     net = network()
-    first = sum(F.cross_entropy(net(*batch[:2]), batch[2]).item() for batch in Batches().epoch(0))
+    first = sum(F.cross_entropy(net(*batch[:2]), batch[2]).item() for batch in Batches().epoch(0, 0))
     for _ in training(net, num_epochs=20, lr=0.01).steps():
         pass
-    last = sum(F.cross_entropy(net(*batch[:2]), batch[2]).item() for batch in Batches().epoch(0))
+    last = sum(F.cross_entropy(net(*batch[:2]), batch[2]).item() for batch in Batches().epoch(0, 0))
     assert last < first / 4
 
 
@@ -148,8 +148,7 @@ def test_dropout_draws_from_its_own_seed():
     for seed in (7, 7, 8):
         net = network("wrn10_1", dropout=0.3)
         torch.manual_seed(seed * 100 + len(results))
-        learner = Training(net, Batches(), num_epochs=1, dropout_seed=seed, name="", **RECIPE)
-        list(learner.steps())
+        list(training(net, num_epochs=1, seed=seed).steps())
         results.append(weights_digest(net))
     assert results[0] == results[1] != results[2]
 
@@ -157,15 +156,17 @@ def test_dropout_draws_from_its_own_seed():
 @pytest.mark.parametrize("model", ["conv", "wrn10_1"])
 def test_a_loss_that_is_not_finite_raises_and_names_learner_epoch_and_remedy(model):
     learner = training(network(model), lr=1e30)
-    with pytest.raises(DivergedError, match=r"^round 4, epoch \d: the training loss is not finite.*smaller lr"):
+    with pytest.raises(UserError, match=r"^round 4, epoch \d: the training loss is not finite.*smaller lr"):
         list(learner.steps())
 
 
-def test_a_state_that_is_not_finite_is_not_given_away():
+@pytest.mark.parametrize("spoil", [lambda learner: learner.loss_sum, lambda learner: learner.network.heads.weight])
+def test_a_state_that_is_not_finite_is_not_given_away(spoil):
     learner = training(network())
     next(learner.steps())
-    learner.loss_sum += math.inf
-    with pytest.raises(DivergedError):
+    with torch.no_grad():
+        spoil(learner).add_(math.inf)
+    with pytest.raises(UserError, match="not finite"):
         learner.state_dict()
 
 
@@ -226,7 +227,7 @@ def test_the_length_of_an_epoch_counts_the_last_smaller_minibatch():
 
 @pytest.mark.parametrize("name", ["cuda:99", "quantum", "", "cpu:1", "mps:7"])
 def test_a_device_that_is_not_there_is_refused(name):
-    with pytest.raises(DeviceError, match=f"--device: expected .*got '{name}'"):
+    with pytest.raises(UserError, match=f"--device: expected .*got '{name}'"):
         choose_device(name)
 
 

@@ -1,133 +1,178 @@
-"""What a run leaves on the disk, whole or not at all: states to resume from, and the zoo's learners."""
+"""Stopping and going on: the state of a run on the disk, and whether settings and data allow to go on from it."""
 
-import contextlib
 import hashlib
 import io
-import json
-import os
 import pickle
-import shutil
+import shlex
+from collections.abc import Sequence
+from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import Any, Protocol
 
-import torch
+from utils.config import Settings
+from utils.errors import UserError, in_one_line, short
+from utils.files import write_whole
+from utils.records import TaskInfo
 
 DIGEST_BYTES = 32
 STATES_KEPT = 2  # the newest, and the one before it in case the newest is damaged
 
 
-class RunFolderError(Exception):
-    """A run folder that cannot be used as asked, or a file in it that cannot be written or read."""
+class Growing(Protocol):
+    """A method that grows learners, as the run folder sees it: something that can be stopped and taken up again."""
+
+    def state_dict(self) -> dict[str, Any]:
+        """All that ``load_state_dict`` needs."""
+
+    def load_state_dict(self, state: dict[str, Any]) -> None:
+        """Go on from there."""
 
 
-def write_whole(path: Path, content: bytes) -> None:
-    """Write a file so that at any instant, also after a crash, its path holds all of the old content or of the new.
+@dataclass
+class State:
+    """What a run needs, beside its settings, to go on.
 
-    Raises:
-        RunFolderError: no room, no permission.
+    Attributes:
+        method: The state of the method.
+        zoo: The description of the zoo, as plain values of ZooInfo.
+        rounds_bytes: The length of ``rounds.jsonl``.
+        seconds: The seconds by phase of the round in hand.
+        elapsed_sec: How long the run has taken.
+        peak_mem_gb: The most memory that it held.
     """
-    beside = path.with_name(f".{path.name}.part")
-    try:
-        with open(beside, "wb") as file:
-            file.write(content)
-            file.flush()
-            os.fsync(file.fileno())
-        os.replace(beside, path)
-        _sync_folder(path.parent)
-    except OSError as error:
-        with contextlib.suppress(OSError):
-            beside.unlink(missing_ok=True)  # on a full disk the room is needed
-        raise RunFolderError(
-            f"{path}: could not be written ({error.strerror}); what was saved before is kept"
-        ) from error
+
+    method: dict[str, Any] = field(default_factory=dict)
+    zoo: dict[str, Any] = field(default_factory=dict)
+    rounds_bytes: int = 0
+    seconds: dict[str, float] = field(default_factory=dict)
+    elapsed_sec: float = 0.0
+    peak_mem_gb: float = 0.0
 
 
-def write_json(path: Path, value: Any) -> None:
-    """Write JSON, whole or not at all. A NaN raises ValueError: it is not JSON."""
-    write_whole(path, (json.dumps(value, indent=1, allow_nan=False) + "\n").encode())
-
-
-def _sync_folder(folder: Path) -> None:
-    descriptor = os.open(folder, os.O_RDONLY)
-    try:
-        os.fsync(descriptor)
-    finally:
-        os.close(descriptor)
-
-
-def save_state(path: Path, state: dict[str, Any]) -> None:
-    """Write tensors and plain values, headed by a digest that tells a damaged file. Raises RunFolderError."""
-    buffer = io.BytesIO()
-    torch.save(state, buffer)
-    content = buffer.getvalue()
+def save_state(path: Path, state: State) -> None:
+    """Write a state, headed by a digest that tells a damaged file. Raises UserError if it cannot be written."""
+    content = to_bytes(vars(state))
     write_whole(path, hashlib.blake2b(content, digest_size=DIGEST_BYTES).digest() + content)
 
 
-def load_state(path: Path) -> dict[str, Any]:
-    """Read what ``save_state`` wrote; runs no code from the file. Raises RunFolderError: it is damaged."""
+def load_state(path: Path) -> State:
+    """Read what ``save_state`` wrote; runs no code from the file. Raises UserError if the file is damaged."""
+    import torch  # here, so that suites and reports, which only read, start without it
+
     try:
         content = path.read_bytes()
         head, body = content[:DIGEST_BYTES], content[DIGEST_BYTES:]
         if hashlib.blake2b(body, digest_size=DIGEST_BYTES).digest() != head:
-            raise RunFolderError(f"{path}: damaged, its digest does not fit")
-        return torch.load(io.BytesIO(body), weights_only=True, map_location="cpu")
-    except (OSError, RuntimeError, ValueError, EOFError, pickle.UnpicklingError) as error:
-        raise RunFolderError(f"{path}: could not be read ({error!r:.120})") from error
+            raise UserError(f"{path}: damaged, its digest does not fit")
+        return State(**torch.load(io.BytesIO(body), weights_only=True, map_location="cpu"))
+    except (OSError, RuntimeError, ValueError, TypeError, EOFError, pickle.UnpicklingError) as error:
+        raise UserError(f"{path}: could not be read ({in_one_line(error)})") from error
 
 
-class Checkpoints:
-    """A run's states: the newest two in ``checkpoint/`` while it runs, the last one in ``zoo/`` when it is done."""
+def to_bytes(values: dict[str, Any]) -> bytes:
+    """Tensors and plain values as the content of a file, as torch itself would write it."""
+    import torch
 
-    def __init__(self, run_dir: Path):
-        self.folder = run_dir / "checkpoint"
-        self.final = run_dir / "zoo" / "state.pt"
-
-    def save(self, state: dict[str, Any], *, round_id: int, minibatch: int) -> None:
-        """Save the state after so many rounds, and minibatches of the round in hand. Raises RunFolderError."""
-        self.folder.mkdir(exist_ok=True)
-        save_state(self.folder / f"round_{round_id:04d}_minibatch_{minibatch:09d}.pt", state)
-        for old in self._newest_first()[STATES_KEPT:]:
-            old.unlink()
-
-    def load(self) -> tuple[dict[str, Any] | None, list[str]]:
-        """The newest state that is whole, None where there is none, and a warning for each damaged one passed over.
-
-        Raises:
-            RunFolderError: there are states, but all are damaged.
-        """
-        warnings: list[str] = []
-        paths = [*self._newest_first(), *([self.final] if self.final.exists() else [])]
-        for path in paths:
-            try:
-                return load_state(path), warnings
-            except RunFolderError as damaged:
-                warnings.append(f"{damaged}; going on from the state before it")
-        if paths:
-            raise RunFolderError(
-                f"{warnings[-1].partition(';')[0]}, and no other state is left; --overwrite starts anew"
-            )
-        return None, warnings
-
-    def finish(self, state: dict[str, Any]) -> None:
-        """Keep the last state with the zoo, so that the run can grow. Raises RunFolderError."""
-        save_state(self.final, state)
-
-    def clear(self) -> None:
-        """Remove the states in ``checkpoint/``."""
-        shutil.rmtree(self.folder, ignore_errors=True)
-
-    def _newest_first(self) -> list[Path]:
-        return sorted(self.folder.glob("round_*.pt"), reverse=True)
-
-
-def learner_path(run_dir: Path, round_id: int) -> Path:
-    """Where the weights of a round's learner lie."""
-    return run_dir / "zoo" / f"learner_{round_id:03d}.pt"
-
-
-def save_learner(run_dir: Path, round_id: int, weights: dict[str, torch.Tensor]) -> None:
-    """Write a learner's weights as torch itself would. Raises RunFolderError."""
     buffer = io.BytesIO()
-    torch.save(weights, buffer)
-    learner_path(run_dir, round_id).parent.mkdir(exist_ok=True)
-    write_whole(learner_path(run_dir, round_id), buffer.getvalue())
+    torch.save(values, buffer)
+    return buffer.getvalue()
+
+
+def save_next_state(run_dir: Path, state: State) -> None:
+    """Save a state in ``checkpoint/``, under the next number, and delete all but the newest two. Raises UserError."""
+    folder = run_dir / "checkpoint"
+    folder.mkdir(exist_ok=True)
+    states = _states(folder)
+    number = 1 + _number(states[0]) if states else 0
+    save_state(folder / f"state_{number:06d}.pt", state)
+    for old in _states(folder)[STATES_KEPT:]:
+        old.unlink()
+
+
+def _states(folder: Path) -> list[Path]:
+    """The states in ``checkpoint/``, the newest first."""
+    return sorted((path for path in folder.glob("state_*.pt") if path.stem[6:].isdecimal()), key=_number, reverse=True)
+
+
+def _number(path: Path) -> int:
+    return int(path.stem[6:])
+
+
+def newest_state(run_dir: Path) -> tuple[State | None, list[str]]:
+    """The newest state that is whole, None if there is none, and a warning for each damaged one passed over.
+
+    Raises:
+        UserError: There are states, but all are damaged.
+    """
+    problems: list[str] = []
+    final = run_dir / "zoo" / "state.pt"  # that of a finished run
+    for path in [*_states(run_dir / "checkpoint"), *([final] if final.exists() else [])]:
+        try:
+            return load_state(path), [f"{problem}; going on from the state before it" for problem in problems]
+        except UserError as damaged:
+            problems.append(str(damaged))
+    if problems:
+        raise UserError(f"{problems[-1]}, and no other state is left; --overwrite starts anew")
+    return None, []
+
+
+def settings_to_go_on_with(old: Settings, asked: Settings, *, num_rounds_done: int) -> Settings:
+    """The settings asked for, if they are the run's own, or if they let a finished continual run grow.
+
+    Raises:
+        UserError: The settings differ otherwise; the message names them.
+    """
+    differing = _differences(old, asked)
+    grows = (
+        old.continual
+        and num_rounds_done == old.num_rounds
+        and differing.keys() <= {"benchmark.tasks", "benchmark.task_names", "num_rounds", "tasks_per_round"}
+        and asked.num_rounds >= old.num_rounds
+        and asked.benchmark.tasks[: len(old.benchmark.tasks)] == old.benchmark.tasks
+        and asked.benchmark.names[: len(old.benchmark.names)] == old.benchmark.names
+        # B may differ if it made no difference so far, as `all` does with more tasks.
+        and min(old.tasks_per_round, old.num_rounds) == min(asked.tasks_per_round, old.num_rounds)
+    )
+    if differing and not grows:
+        listed = "; ".join(f"{key} {now} (the run has {before})" for key, (before, now) in differing.items())
+        raise UserError(f"--resume: expected the settings of the run, got {listed}")
+    return asked
+
+
+def _differences(old: Settings, new: Settings) -> dict[str, tuple[str, str]]:
+    """By key, what the run has and what was asked for. Where the data lie makes no difference."""
+
+    def flat(settings: Settings) -> dict[str, Any]:
+        values = settings.computed
+        parts = {f"{part}.{key}": value for part in ("benchmark", "recipe") for key, value in values.pop(part).items()}
+        return {key: value for key, value in (values | parts).items() if key != "benchmark.root"}
+
+    before, now = flat(old), flat(new)
+    return {key: (short(before[key]), short(now[key])) for key in now if before[key] != now[key]}
+
+
+def first_change(before: Sequence[TaskInfo], after: Sequence[TaskInfo]) -> str | None:
+    """What is different in the first task whose data have changed; None if the data are the same.
+
+    Args:
+        before: The tasks of a run.
+        after: The tasks now, perhaps with more at the end.
+    """
+    for old, new in zip(before, after, strict=False):
+        where = f"task {old.task_id} ({old.name}): expected the data that the run began with"
+        if old.classes != new.classes:
+            return f"{where}, classes {', '.join(old.classes)}; got {', '.join(new.classes)}"
+        if old != new:
+            return f"{where}, got other images or labels, or another number of them"
+    return None
+
+
+def command_line(argv: Sequence[str]) -> str:
+    """The command as it was given."""
+    return shlex.join(["python", "modelzoo.py", *argv])
+
+
+def command_to_resume(argv: Sequence[str]) -> str:
+    """The command line that goes on with this one's run."""
+    rest = [word for word in argv if word not in ("--overwrite", "--resume")]
+    return command_line([*rest, "--resume"])

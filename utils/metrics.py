@@ -5,6 +5,14 @@ Tools differ in these formulas, so each names its source.
 
 import numpy as np
 
+METRIC_NAMES = {
+    "average_accuracy": "average accuracy",
+    "learning_accuracy": "learning accuracy (Riemer et al. 2019)",
+    "forgetting": "forgetting (the authors')",
+    "forgetting_chaudhry": "forgetting (Chaudhry et al. 2018)",
+    "backward_transfer": "backward transfer (Lopez-Paz and Ranzato 2017)",
+}
+
 
 def average_accuracy(accuracy: np.ndarray) -> float:
     """Mean accuracy over all tasks after the last round: 1/T * sum_j R[-1, j].
@@ -88,19 +96,15 @@ def backward_transfer(accuracy: np.ndarray) -> float | None:
 
 
 def summarise(accuracy: np.ndarray, *, continual: bool) -> dict[str, float | None]:
-    """All of the above by name.
+    """All metrics by name.
 
     Args:
         accuracy: R of the tasks seen, float ``[rounds, T]``.
-        continual: without it no task arrives, so that only the average accuracy has a meaning; the rest is None.
+        continual: Whether tasks arrive; if they do not, only the average accuracy has a meaning, and the rest is None.
     """
-    return {
-        "average_accuracy": average_accuracy(accuracy),
-        "learning_accuracy": learning_accuracy(accuracy) if continual else None,
-        "forgetting": forgetting(accuracy) if continual else None,
-        "forgetting_chaudhry": forgetting_chaudhry(accuracy) if continual else None,
-        "backward_transfer": backward_transfer(accuracy) if continual else None,
-    }
+    of_arrival = (learning_accuracy, forgetting, forgetting_chaudhry, backward_transfer)
+    values = {metric.__name__: metric(accuracy) if continual else None for metric in of_arrival}
+    return {"average_accuracy": average_accuracy(accuracy)} | values
 
 
 def _square(accuracy: np.ndarray) -> np.ndarray:

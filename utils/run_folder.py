@@ -1,368 +1,350 @@
-"""One run's folder: whether it may be used, what is written to it as the zoo grows, and going on with it later."""
+"""The run folder: what lies in it, who may write it, how it is read and written, and how a run goes on.
+
+``rounds.jsonl`` grows by a line a round; the state says how far it had come, and a run that goes on
+cuts it there. All other files are written whole or not at all.
+"""
 
 import contextlib
-import copy
+import json
 import math
-import shlex
+import os
+import platform
+import re
 import shutil
-import signal
 import time
-from collections.abc import Iterator, Sequence
-from dataclasses import dataclass, field
+from collections.abc import Sequence
 from pathlib import Path
-from types import FrameType
-from typing import Any
+from typing import TYPE_CHECKING
 
 import filelock
-import torch
+import numpy as np
 
-from utils import logger
-from utils.checkpoint import Checkpoints, RunFolderError, learner_path, save_learner, write_json
-from utils.config import ConfigError, Grow, Settings, read_settings
+from utils import checkpoint, files, process, records
+from utils.checkpoint import Growing, State
+from utils.config import Grow, Model, Settings, read_settings, read_yaml, settings_to_yaml, validate
+from utils.errors import UserError, in_one_line
+from utils.records import Invocation, LearnerInfo, Record, Round, Summary, ZooInfo
 
-FIGURE_EVERY_SEC = 300  # while the run goes on, from its first round; drawing takes half a second
+if TYPE_CHECKING:
+    from utils.logger import Screen
+
+WRITTEN = (  # all that a run writes, and so all that --overwrite deletes
+    *("env.json", "log.txt", "rounds.jsonl", "accuracy.csv", "accuracy.png", "summary.json"),
+    *("zoo/zoo.json", "zoo/state.pt", "zoo/learner_*.pt", "checkpoint/state_*.pt"),
+)
+FIGURE_EVERY_SEC = 300  # while the run goes on; drawing takes half a second
 
 
-@contextlib.contextmanager
-def locked(run_dir: Path) -> Iterator[None]:
-    """Hold the run folder, made if missing, against other processes. A lock ends with the process that held it.
+def is_complete(run_dir: Path) -> bool:
+    """Whether the run is done: its summary is written last."""
+    return (run_dir / "summary.json").exists()
 
-    Raises:
-        RunFolderError: another process has it, or it cannot be made.
-    """
+
+def is_locked(run_dir: Path) -> bool:
+    """Whether another process is writing the run folder."""
     try:
-        run_dir.mkdir(parents=True, exist_ok=True)
-        lock = filelock.FileLock(run_dir / ".lock", timeout=0)
-        lock.acquire()
-    except filelock.Timeout as error:
-        raise RunFolderError(f"{run_dir}: another process is writing this run folder") from error
-    except OSError as error:
-        raise RunFolderError(f"{run_dir}: expected a folder that can be written ({error.strerror})") from error
-    try:
-        yield
-    finally:
-        lock.release()
+        if (run_dir / ".lock").exists():
+            filelock.FileLock(run_dir / ".lock", timeout=0).acquire().lock.release()
+    except OSError as error:  # another one than Timeout: the folder may only be read
+        return isinstance(error, filelock.Timeout)
+    return False
 
 
-def check_free(run_dir: Path) -> None:
-    """Raise RunFolderError if another process is writing the run folder; writes nothing where there is none."""
-    if not (run_dir / ".lock").exists():
-        return
-    try:
-        filelock.FileLock(run_dir / ".lock", timeout=0).acquire().lock.release()
-    except filelock.Timeout as error:
-        raise RunFolderError(f"{run_dir}: another process is writing this run folder") from error
-    except OSError:  # a folder that may only be read: ``locked`` refuses it, should it come to writing
-        return
-
-
-def is_empty(run_dir: Path) -> bool:
-    """Whether a folder is missing or holds nothing (a lock or a half-written file does not count)."""
-    if run_dir.exists() and not run_dir.is_dir():
-        raise RunFolderError(f"{run_dir}: expected a folder, got a file")
-    return not run_dir.exists() or all(path.name.startswith(".") for path in run_dir.iterdir())
+def learner_path(run_dir: Path, round_id: int) -> Path:
+    """The file with the weights of a round's learner."""
+    return run_dir / "zoo" / f"learner_{round_id:03d}.pt"
 
 
 def settings_of(run_dir: Path) -> Settings:
-    """The settings a run folder was made with. Raises RunFolderError: it holds no ``config.yaml`` of ours."""
+    """The settings that a run folder was made with. Raises UserError if it has no ``config.yaml`` of this version."""
     try:
         return read_settings(run_dir / "config.yaml")
-    except ConfigError as error:
-        raise RunFolderError(f"{run_dir}: expected a run folder, got something else ({error})") from error
+    except UserError as error:
+        raise UserError(f"{run_dir}: expected a run folder of this version, got something else ({error})") from error
 
 
-def throw_away(run_dir: Path) -> None:
-    """Delete what a run folder holds. Raises RunFolderError: it is not ours to delete."""
-    settings_of(run_dir)
-    last = run_dir / "config.yaml"  # it marks the folder as ours until all else is gone
-    for path in sorted(run_dir.iterdir(), key=lambda path: path == last):
-        if path.is_dir() and not path.is_symlink():
-            shutil.rmtree(path)
-        elif path.name != ".lock":
-            path.unlink()
+def read_summary(run_dir: Path) -> Summary:
+    """The summary of a complete run. Raises UserError if the run is not complete, or the file is damaged."""
+    return _read_json(run_dir / "summary.json", Summary, "the summary of a complete run")
 
 
-def _extent(settings: Settings) -> tuple[int, int]:
-    """What a run grows in: the number of tasks, and of rounds."""
-    return len(settings.benchmark.tasks), settings.num_rounds
+def read_zoo(run_dir: Path) -> ZooInfo:
+    """The description of a run's zoo. Raises UserError if it is missing or damaged."""
+    return _read_json(run_dir / "zoo" / "zoo.json", ZooInfo, "the description of a zoo")
 
 
-def resumed_settings(old: Settings, command: Grow, *, num_rounds_done: int, began_with: tuple[int, int]) -> Settings:
-    """The settings to go on with: the run's own, or those of a finished continual run that grows.
-
-    Args:
-        old: the run's own.
-        command: with the settings asked for; where the run grows, or has grown, a B that was not given as a number is
-            the run's: the same command starts a growth, and goes on with it.
-        num_rounds_done: rounds in the run's newest state.
-        began_with: number of tasks and of rounds as the run began, before it grew.
-
-    Raises:
-        RunFolderError: the settings differ otherwise; it names them.
-    """
-    asked = command.settings
-    grows = old.continual and asked.continual and _extent(asked) != began_with
-    if grows and not command.tasks_per_round_is_given:
-        asked = asked.model_copy(update={"tasks_per_round": old.tasks_per_round})
-    differing = _differences(old, asked)
-    if not differing:
-        return old
-    growing = {"benchmark.tasks", "benchmark.task_names", "num_rounds"}
-    if (
-        old.continual
-        and num_rounds_done == old.num_rounds
-        and differing.keys() <= growing
-        and asked.num_rounds >= old.num_rounds
-        and asked.benchmark.tasks[: len(old.benchmark.tasks)] == old.benchmark.tasks
-        and asked.benchmark.names[: len(old.benchmark.names)] == old.benchmark.names
-    ):
-        return asked
-    listed = "; ".join(f"{key} {now} (the run has {before})" for key, (before, now) in differing.items())
-    raise RunFolderError(f"--resume: expected the settings of the run, got {listed}")
+def read_env(run_dir: Path) -> list[Invocation]:
+    """With what a run was begun and gone on with; empty if that cannot be read."""
+    try:
+        return [Invocation.model_validate(entry) for entry in json.loads((run_dir / "env.json").read_text())]
+    except (OSError, ValueError, TypeError):
+        return []
 
 
-def _differences(old: Settings, new: Settings) -> dict[str, tuple[str, str]]:
-    def flat(settings: Settings) -> dict[str, Any]:
-        values = settings.computed
-        parts = {f"{part}.{key}": value for part in ("benchmark", "recipe") for key, value in values.pop(part).items()}
-        return values | parts
-
-    def short(value: Any) -> str:
-        text = str(value)
-        return text if len(text) <= 40 else f"{text[:40]}..."
-
-    before, now = flat(old), flat(new)
-    return {key: (short(before[key]), short(now[key])) for key in now if before[key] != now[key]}
-
-
-def _check_tasks(run_dir: Path, *, began_with: Sequence[dict[str, Any]], now: Sequence[dict[str, Any]]) -> None:
-    """Raise RunFolderError where the data of a task have changed since a run began; tasks may have been appended."""
-    for before, after in zip(began_with, now, strict=False):
-        where = f"{run_dir}: task {before['task_id']} ({before['name']}): expected the data that the run began with"
-        if before["classes"] != after["classes"]:
-            raise RunFolderError(f"{where}, classes {', '.join(before['classes'])}; got {', '.join(after['classes'])}")
-        if before != after:
-            raise RunFolderError(f"{where}, got other images or another number of them")
+def read_rounds(run_dir: Path, num_bytes: int | None = None) -> list[Record]:
+    """The lines of ``rounds.jsonl``, or of its first bytes. Raises UserError if one is missing or damaged."""
+    path = run_dir / "rounds.jsonl"
+    try:
+        content = path.read_bytes()[:num_bytes]
+        records = [Record.model_validate_json(line) for line in content.splitlines()]
+    except (OSError, ValueError) as error:
+        raise UserError(f"{path}: expected a line for each round, got a damaged one ({in_one_line(error)})") from error
+    if len(content) < (num_bytes or 0) or [record.round for record in records] != list(range(len(records))):
+        raise UserError(f"{path}: expected all rounds up to the run's state, got fewer; --overwrite starts anew")
+    return records
 
 
-class StopSignal:
-    """SIGINT and SIGTERM. Until ``defer`` the first ends the program; after it, it is noted, and the second ends it."""
-
-    def __init__(self) -> None:
-        self.received = False
-        self.deferred = False
-        for number in (signal.SIGINT, signal.SIGTERM):
-            signal.signal(number, self._receive)
-
-    def defer(self) -> None:
-        """From now on, leave it to the caller to look at ``received`` and stop."""
-        self.deferred = True
-
-    def _receive(self, number: int, frame: FrameType | None) -> None:
-        self.received = True
-        for each in (signal.SIGINT, signal.SIGTERM):
-            signal.signal(each, signal.SIG_DFL)
-        if not self.deferred:
-            raise KeyboardInterrupt
+def read_accuracy(run_dir: Path) -> np.ndarray:
+    """R of a complete run, float ``[rounds, T]``, NaN where a task has not arrived. Raises UserError if damaged."""
+    rounds, summary = read_rounds(run_dir), read_summary(run_dir)
+    if len(rounds) != summary.num_rounds or tuple(rounds[-1].test_accuracy.values()) != summary.final_accuracy:
+        raise UserError(f"{run_dir}: expected rounds.jsonl to end as summary.json says, got other accuracies")
+    return records.accuracy_matrix(rounds, len(settings_of(run_dir).benchmark.tasks))
 
 
-class Interrupted(Exception):
-    """The run stopped at a signal, its state saved."""
-
-
-START: dict[str, Any] = {
-    "records": [],
-    "learners": [],
-    "averages": {},
-    "tasks": [],
-    "training": None,
-    "seconds": {},
-    "elapsed_sec": 0.0,
-}
-
-
-@dataclass(frozen=True)
-class Opening:
-    """What a run folder allows, found without writing to it.
-
-    Attributes:
-        settings: to go on with; those asked for, but for the B of a run that grows.
-        state: to go on from.
-        warnings: of states that were passed over.
-        replaces: whether what the folder holds is to be thrown away.
-        complete: whether there is nothing left to do.
-    """
-
-    settings: Settings
-    state: dict[str, Any] = field(default_factory=lambda: copy.deepcopy(START))
-    warnings: Sequence[str] = ()
-    replaces: bool = False
-    complete: bool = False
-
-
-def examine(run_dir: Path, command: Grow) -> Opening:
-    """See whether the command may use the folder. Raises RunFolderError: it may not."""
-    if is_empty(run_dir):
-        return Opening(command.settings)
-    if not (command.options.resume or command.options.overwrite):
-        raise RunFolderError(
-            f"{run_dir}: expected a new folder, got one with files in it; "
-            "--resume goes on with the run, --overwrite starts it anew, --run_dir takes another folder"
-        )
-    old = settings_of(run_dir)
-    if command.options.overwrite:
-        return Opening(command.settings, replaces=True)
-    state, warnings = Checkpoints(run_dir).load()
-    if state is None:
-        _check_just_begun(run_dir)
-        state = copy.deepcopy(START)
-    num_done = len(state["records"])
-    began_with = state.setdefault("began_with", _extent(old))
-    settings = resumed_settings(old, command, num_rounds_done=num_done, began_with=began_with)
-    for round_id in range(num_done):
-        if not learner_path(run_dir, round_id).exists():
-            raise RunFolderError(f"{learner_path(run_dir, round_id)}: missing, so that the run cannot go on")
-    complete = settings.num_rounds == num_done and (run_dir / "summary.json").exists()
-    return Opening(settings, state, warnings, complete=complete)
-
-
-def _check_just_begun(run_dir: Path) -> None:
-    """Raise RunFolderError where a run without a state has come further than its first learner: its states are lost."""
-    later = set((run_dir / "zoo").glob("learner_*.pt")) - {learner_path(run_dir, 0)}
-    if later or (run_dir / "summary.json").exists():
-        raise RunFolderError(
-            f"{Checkpoints(run_dir).final}: missing, so that the run cannot go on; --overwrite starts it anew"
-        )
-
-
-def command_to_resume(argv: Sequence[str]) -> str:
-    """The command line that goes on with this one's run."""
-    rest = [word for word in argv if word not in ("--overwrite", "--resume")]
-    return shlex.join(["python", "modelzoo.py", *rest, "--resume"])
+def _read_json(path: Path, model: type[Model], expected: str) -> Model:
+    try:
+        content = json.loads(path.read_text(encoding="utf-8"))
+    except (OSError, ValueError, RecursionError) as error:
+        raise UserError(f"{path}: expected {expected}, but it is missing or damaged ({in_one_line(error)})") from error
+    return validate(model, content, path)
 
 
 class RunFolder:
-    """The folder of a run that goes on: takes what the method yields, and keeps it."""
+    """The folder of one run. ``with`` locks it and looks at it once; it refuses, or says what there is to do.
 
-    def __init__(self, path: Path, opening: Opening, *, zoo: dict[str, Any], screen: logger.Screen, every_sec: float):
-        """Take up the run; writes nothing yet.
+    A folder that is refused, or whose run does not begin, is left as it was.
 
-        Args:
-            path: the folder, locked by the caller.
-            opening: what ``examine`` found.
-            zoo: what ``zoo.json`` says beside the learners.
-            screen: for warnings and the lines of the rounds.
-            every_sec: training that may be lost.
+    Attributes:
+        settings: The settings to grow with.
+        complete: Whether there is nothing left to do.
+    """
 
-        Raises:
-            RunFolderError: the data are not those that the run began with.
-        """
-        state = opening.state
-        _check_tasks(path, began_with=state["tasks"], now=zoo["tasks"])
-        self.path = path
-        self.opening = opening
-        self.settings = opening.settings
-        self.zoo = zoo
+    def __init__(self, command: Grow, screen: "Screen"):
+        self.settings = command.settings
+        self.options = command.options
         self.screen = screen
-        self.every_sec = every_sec
-        self.records: list[logger.Record] = state["records"]
-        self.learners: list[dict[str, Any]] = state["learners"]
-        self.averages: dict[int, dict[str, Any]] = state["averages"]
-        self.training: dict[str, Any] | None = state["training"]
-        self.peak_mem_gb: float = state.get("peak_mem_gb", 0.0)
-        self.elapsed_sec: float = state["elapsed_sec"]
-        self.began_with: tuple[int, int] = state.get("began_with", _extent(self.settings))
-        self.checkpoints = Checkpoints(path)
-        self.watch = logger.Stopwatch(state["seconds"], since=logger.BEGAN)
+        self.path = self.options.run_dir or Path("runs") / self.settings.run_name
+        self.complete = False
+        self.state = State()
+        self._lock = filelock.FileLock(self.path / ".lock", timeout=0)
+        self._made: list[Path] = []  # to be removed again if the run does not begin
+        self._problem: OSError | None = None  # why the folder cannot be written
+        self._warnings: list[str] = []
         self._saved = time.monotonic()
         self._drawn = -math.inf
 
-    def begin(self, argv: Sequence[str], *, device: str) -> None:
-        """Write what is known before the first event, and anew what the state says of the rounds before.
+    def __enter__(self) -> "RunFolder":
+        try:
+            self._hold()
+            self._look()
+            if self._problem and not self.complete:
+                raise UserError(f"{self.path}: expected a folder that can be written ({self._problem.strerror})")
+        except BaseException:
+            self.__exit__()
+            raise
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        for path in self._made:  # the lock while it is still held, then the folders, if they are empty
+            with contextlib.suppress(OSError):
+                path.rmdir() if path.is_dir() else path.unlink()
+        self._lock.release()
+
+    def _hold(self) -> None:
+        """Make the folder if it is missing, and lock it. A lock ends with the process that holds it."""
+        if self.path.exists() and not self.path.is_dir():
+            raise UserError(f"{self.path}: expected a folder, got a file")
+        self._made = [path for path in (self.path / ".lock", self.path, *self.path.parents) if not path.exists()]
+        try:
+            self.path.mkdir(parents=True, exist_ok=True)
+            self._lock.acquire()
+        except filelock.Timeout as error:
+            raise UserError(f"{self.path}: another process is writing this run folder") from error
+        except OSError as error:
+            self._problem = error
+
+    def _look(self) -> None:
+        """See what the folder holds. Raises UserError if the command may not use it."""
+        if not any(self._content()):
+            return
+        if self.options.overwrite:
+            if not {"benchmark", "recipe"} <= read_yaml(self.path / "config.yaml").keys():
+                raise UserError(f"{self.path}: expected a run folder, got something else")
+            return
+        if not self.options.resume:
+            raise UserError(
+                f"{self.path}: expected a new folder, got one with files in it; "
+                "--resume goes on with the run, --overwrite starts it anew, --run_dir takes another folder"
+            )
+        old = settings_of(self.path)
+        state, self._warnings = checkpoint.newest_state(self.path)
+        if state is None and (is_complete(self.path) or learner_path(self.path, 1).exists()):
+            lost = self.path / "zoo" / "state.pt"
+            raise UserError(f"{lost}: missing, so that the run cannot go on; --overwrite starts it anew")
+        self.state = state or State()
+        num_done = len(read_rounds(self.path, self.state.rounds_bytes)) if state else 0
+        self.settings = checkpoint.settings_to_go_on_with(old, self.settings, num_rounds_done=num_done)
+        for path in (learner_path(self.path, round_id) for round_id in range(num_done)):
+            if not path.exists():
+                raise UserError(f"{path}: missing, so that the run cannot go on")
+        self.complete = num_done == self.settings.num_rounds and is_complete(self.path)
+
+    def _content(self) -> list[Path]:
+        """What lies in the folder, the lock and half-written files aside."""
+        inside = self.path.iterdir() if self.path.exists() else ()
+        return [path for path in inside if path.name != ".lock" and not re.fullmatch(r"\..*\.part", path.name)]
+
+    def begin(self, method: Growing, zoo: ZooInfo, argv: Sequence[str], device: str) -> None:
+        """Take up the run: bring the method to the state, and the files in line with it.
 
         Args:
-            argv: the command line, without the program's name.
-            device: where the run goes on, in words.
+            method: The method that grows the zoo; it gets its state back.
+            zoo: The zoo without its learners.
+            argv: The command line, without the program's name.
+            device: The device in words.
+
+        Raises:
+            UserError: The data are not those that the run began with, or a file cannot be written.
         """
-        if self.opening.replaces:
-            throw_away(self.path)
-        warnings = [*self.opening.warnings, *self._other_machine(device)]
-        (self.path / "summary.json").unlink(missing_ok=True)  # it says that a run is complete: this one is not
-        logger.write_start(self.path, self.settings, argv=argv, device=device)
+        before = ZooInfo.model_validate(self.state.zoo) if self.state.zoo else zoo
+        changed = checkpoint.first_change(before.tasks, zoo.tasks)
+        if changed:
+            raise UserError(f"{self.path}: {changed}")
+        self._made.clear()
+        if self.options.overwrite:
+            self._delete()
+        files.remove_parts(self.path)
+        self.screen.log = self.path / "log.txt"
+        (self.path / "summary.json").unlink(missing_ok=True)  # it would say that the run is complete
+        files.write_whole(self.path / "config.yaml", settings_to_yaml(self.settings).encode())  # it marks the folder
+        self._note_invocation(argv, device)
         (self.path / "zoo").mkdir(exist_ok=True)
-        self._write_rounds()
-        for warning in warnings:
+        (self.path / "rounds.jsonl").touch()
+        os.truncate(self.path / "rounds.jsonl", self.state.rounds_bytes)
+        self._write_zoo(zoo.model_copy(update={"learners": before.learners}))
+        if self.state.method:
+            method.load_state_dict(self.state.method)
+        for warning in self._warnings:
             self.screen.warn(warning)
+        self.watch = process.Stopwatch(self.state.seconds, since=process.BEGAN)
         self.watch.lap("start")
 
-    def _other_machine(self, device: str) -> list[str]:
-        before = logger.read_env(self.path).get("device", device)
-        return [f"the run began on {before} and goes on on {device}: bits may differ"] if before != device else []
+    def _delete(self) -> None:
+        """Delete what a run wrote, by name, and nothing else; ``config.yaml`` is written anew later."""
+        for path in (path for pattern in WRITTEN for path in self.path.glob(pattern)):
+            path.unlink()
 
-    def step(self, round_id: int, training: Any, averages: dict[int, Any], *, save_now: bool) -> None:
-        """After a minibatch: save the state if it is time to, or asked for."""
-        self.watch.lap("training" if training.epoch < training.num_epochs else "prediction")
-        if save_now or time.monotonic() - self._saved >= self.every_sec:
-            self.training = training.state_dict()
-            self._save(averages, round_id, training.num_done)
+    def _note_invocation(self, argv: Sequence[str], device: str) -> None:
+        """Add to ``env.json``; warn if the run goes on with something else than before."""
+        import torch
 
-    def round(
-        self, record: logger.Record, learner: torch.nn.Module, votes: dict[int, float], averages: dict[int, Any]
-    ) -> None:
-        """After a round: keep its learner, then the state, then all that is made from the state."""
+        entries = read_env(self.path)
+        now = Invocation(
+            command=checkpoint.command_line(argv),
+            commit=process.commit(),
+            python=platform.python_version(),
+            torch=torch.__version__,
+            device=device,
+            threads=torch.get_num_threads(),
+            compiled=self.options.compile,
+        )
+        changes = now.changes(entries[-1]) if entries else ""
+        if changes:
+            self._warnings.append(f"the run went on so far with {changes}: results may differ in the last digits")
+        files.write_json(self.path / "env.json", [entry.model_dump() for entry in [*entries, now]])
+
+    def keep(self, event: Round | str, method: Growing) -> None:
+        """Keep what the method yielded: a round, or the phase in which a minibatch was done.
+
+        Raises:
+            UserError: A file cannot be written, or the method's state is not finite.
+        """
+        if isinstance(event, Round):
+            self._keep_round(event, method)
+            return
+        self.watch.lap(event)
+        if time.monotonic() - self._saved >= self.options.checkpoint_every_sec:
+            self.save(method)
+
+    def _keep_round(self, done: Round, method: Growing) -> None:
+        """Keep a round's learner and record, then the state; then draw, if it is time to, and show a line."""
         self.watch.lap("prediction")
-        round_id = record["round"]
-        save_learner(self.path, round_id, {key: value.cpu() for key, value in learner.state_dict().items()})
-        self.learners.append(
-            {
-                "round": round_id,
-                "file": learner_path(self.path, round_id).name,
-                "tasks": record["tasks"],
-                "votes": {str(task_id): vote for task_id, vote in votes.items()},
-                "num_parameters": sum(parameter.numel() for parameter in learner.parameters()),
-            }
-        )
-        self.records.append(record | {"seconds": {phase: round(sec, 3) for phase, sec in self.watch.seconds.items()}})
-        self.training = None
-        self.watch = logger.Stopwatch()
-        self._save(averages, round_id + 1, 0)
-        self._write_rounds()
+        seconds = {phase: round(sec, 3) for phase, sec in self.watch.seconds.items()}
+        record = done.record.model_copy(update={"seconds": seconds})
+        self._keep_learner(done)
+        files.append(self.path / "rounds.jsonl", record.model_dump_json().encode() + b"\n")
+        self.watch = process.Stopwatch()
+        self.save(method)
         if time.monotonic() - self._drawn >= FIGURE_EVERY_SEC:
-            logger.write_figure(self.path, self.records, self.settings)
-            self._drawn = time.monotonic()
-        self.screen.say(logger.round_line(self.records[-1], self.settings.num_rounds))
-        self.watch.lap("writing")  # which the next round's seconds tell
+            self._write_accuracy()
+        self.screen.say(records.round_line(record, self.settings.num_rounds))
+        self.watch.lap("writing")  # it counts to the next round
 
-    def finish(self, averages: dict[int, Any]) -> dict[str, Any]:
-        """Write what stays of a complete run, the summary last; gives the summary."""
-        logger.write_figure(self.path, self.records, self.settings)
-        state = self._state(averages)
-        self.checkpoints.finish(state)
-        summary = logger.make_summary(
-            self.records, self.settings, elapsed_sec=state["elapsed_sec"], peak_gb=state["peak_mem_gb"]
+    def _keep_learner(self, done: Round) -> None:
+        path = learner_path(self.path, done.record.round)
+        weights = {key: value.cpu() for key, value in done.learner.state_dict().items()}
+        files.write_whole(path, checkpoint.to_bytes(weights))
+        about = LearnerInfo(
+            round=done.record.round,
+            file=path.name,
+            tasks=done.record.tasks,
+            votes=done.votes,
+            num_parameters=sum(parameter.numel() for parameter in done.learner.parameters()),
         )
-        self.checkpoints.clear()  # before the summary, whose presence means that nothing is left to do
-        write_json(self.path / "summary.json", summary)
-        return summary
+        self._write_zoo(self.zoo.model_copy(update={"learners": (*self.zoo.learners, about)}))
 
-    def _state(self, averages: dict[int, Any]) -> dict[str, Any]:
-        self.peak_mem_gb = max(self.peak_mem_gb, logger.peak_mem_gb())
-        return {
-            "records": self.records,
-            "learners": self.learners,
-            "averages": {task_id: vars(average) for task_id, average in averages.items()},
-            "tasks": self.zoo["tasks"],
-            "began_with": self.began_with,
-            "training": self.training,
-            "seconds": self.watch.seconds,
-            "elapsed_sec": self.elapsed_sec + logger.process_sec(),
-            "peak_mem_gb": self.peak_mem_gb,
-        }
+    def _write_zoo(self, zoo: ZooInfo) -> None:
+        self.zoo = zoo
+        files.write_whole(self.path / "zoo" / "zoo.json", zoo.model_dump_json(indent=1).encode() + b"\n")
 
-    def _save(self, averages: dict[int, Any], round_id: int, minibatch: int) -> None:
-        self.checkpoints.save(self._state(averages), round_id=round_id, minibatch=minibatch)
+    def _state(self, method: Growing) -> State:
+        return State(
+            method=method.state_dict(),
+            zoo=self.zoo.model_dump(),
+            rounds_bytes=(self.path / "rounds.jsonl").stat().st_size,
+            seconds=self.watch.seconds,
+            elapsed_sec=self.state.elapsed_sec + process.process_sec(),
+            peak_mem_gb=max(self.state.peak_mem_gb, process.peak_mem_gb()),
+        )
+
+    def save(self, method: Growing) -> None:
+        """Save the state. Raises UserError if it cannot be written, or is not finite."""
+        checkpoint.save_next_state(self.path, self._state(method))
         self._saved = time.monotonic()
 
-    def _write_rounds(self) -> None:
-        logger.write_rounds(self.path, self.records, len(self.settings.benchmark.tasks))
-        write_json(self.path / "zoo" / "zoo.json", self.zoo | {"learners": self.learners})
+    def _write_accuracy(self) -> np.ndarray:
+        """Write R as a table and as a figure; whatever goes wrong with the figure is a warning. Returns R."""
+        self._drawn = time.monotonic()
+        benchmark = self.settings.benchmark
+        accuracy = records.accuracy_matrix(read_rounds(self.path), len(benchmark.tasks))
+        files.write_whole(self.path / "accuracy.csv", _csv(accuracy))
+        try:
+            from utils.plot import accuracy_figure  # here, since matplotlib takes half a second to import
+
+            figure = accuracy_figure(accuracy, benchmark.names, continual=self.settings.continual)
+            files.write_whole(self.path / "accuracy.png", figure)
+        except Exception as error:  # drawing runs other people's code on the user's fonts
+            self.screen.warn(f"{self.path / 'accuracy.png'}: could not be drawn ({in_one_line(error)})")
+        return accuracy
+
+    def finish(self, method: Growing) -> None:
+        """Write what stays of a complete run, the summary last. Raises UserError if a file cannot be written."""
+        accuracy, state = self._write_accuracy(), self._state(method)
+        checkpoint.save_state(self.path / "zoo" / "state.pt", state)
+        used = {"elapsed_sec": state.elapsed_sec, "peak_mem_gb": state.peak_mem_gb}
+        summary = records.make_summary(accuracy, continual=self.settings.continual, **used)
+        shutil.rmtree(self.path / "checkpoint", ignore_errors=True)  # before the summary, which says: nothing is left
+        files.write_json(self.path / "summary.json", summary.model_dump())
+
+    def closing_table(self) -> str:
+        """The results of a complete run, as text."""
+        return records.closing_table(read_rounds(self.path), self.settings, read_summary(self.path))
+
+
+def _csv(accuracy: np.ndarray) -> bytes:
+    """R as the content of a csv file, empty where a task has not arrived."""
+    rows = [["round", *(f"task_{task_id}" for task_id in range(accuracy.shape[1]))]]
+    for round_id, row in enumerate(accuracy.tolist()):
+        rows.append([str(round_id), *("" if math.isnan(value) else repr(value) for value in row)])
+    return "".join(",".join(row) + "\n" for row in rows).encode()

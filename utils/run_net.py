@@ -4,64 +4,55 @@ Letters: B examples of a minibatch, K classes.
 """
 
 import contextlib
-import ctypes
 import math
-import re
-import sys
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import AbstractContextManager
-from typing import Any, Protocol, cast
+from typing import Any, Generic, TypeVar, cast
 
-import threadpoolctl
 import torch
 import torch.nn as nn
 import torch.nn.functional as F
 from torch import Tensor
 from torch.optim.sgd import sgd
 
+from utils.config import Recipe, Settings
+from utils.errors import UserError
+
 DTYPES = {"fp32": torch.float32, "bf16": torch.bfloat16, "fp16": torch.float16}
 
-
-class DivergedError(Exception):
-    """The training loss is not a finite number any more."""
-
-
-class DeviceError(Exception):
-    """A device that is not there."""
+Minibatches = Iterable[tuple[Tensor, Tensor, Tensor]]  # images, heads, labels
+Network = TypeVar("Network", bound=nn.Module)
+Epoch = Callable[[int, int], Minibatches]  # from an epoch's number and the first minibatch to be done
 
 
-class Epochs(Protocol):
-    """Minibatches (images, heads, labels) that are shuffled anew each epoch, and can begin in the middle of one."""
-
-    def __len__(self) -> int:
-        """Minibatches in an epoch."""
-
-    def epoch(self, epoch: int, first: int = 0) -> Iterable[tuple[Tensor, Tensor, Tensor]]:
-        """Those of an epoch, from the ``first`` on."""
+def diverged(name: str, epoch: int) -> UserError:
+    """The error for a learner whose loss, weights or predictions are not finite any more."""
+    return UserError(
+        f"{name}, epoch {epoch}: the training loss is not finite any more; what was saved before is kept; "
+        "try an --hp_config file with a smaller lr"
+    )
 
 
 class SGD:
     """Stochastic gradient descent: torch's own arithmetic, and the momentum that it keeps.
 
-    ``torch.optim.SGD`` calls the same function, but loads torch's compiler as it is made: 1.6 s and 0.15 GB of every
-    run. To a GradScaler this is an optimizer that unscales within its step: it reads ``param_groups`` and
-    ``_step_supports_amp_scaling``, and sets ``grad_scale`` and ``found_inf`` for the time of a step.
+    ``torch.optim.SGD`` calls the same function, but it loads torch's compiler when it is made, which costs every run
+    more than a second. To a GradScaler this class is an optimizer that unscales within its step: the scaler reads
+    ``param_groups`` and ``_step_supports_amp_scaling``, and sets ``grad_scale`` and ``found_inf`` during a step.
     """
 
-    def __init__(self, parameters: Iterable[nn.Parameter], *, momentum: float, nesterov: bool, l2_reg: float):
+    def __init__(self, parameters: Iterable[nn.Parameter], recipe: Recipe):
         self.parameters: list[Tensor] = list(parameters)
-        # Zeros, not None: torch would leave what it makes unset if the first step of all is skipped, as under fp16.
+        # Zeros, not None: under fp16 the first step of all may be skipped, and torch would then leave memory unset.
         self.velocities: list[Tensor | None] = [torch.zeros_like(parameter) for parameter in self.parameters]
-        self.momentum = momentum
-        self.nesterov = nesterov
-        self.l2_reg = l2_reg
+        self.recipe = recipe
         self.fused = self.parameters[0].device.type in ("cpu", "cuda")
         self.param_groups = [{"params": self.parameters}]
         self._step_supports_amp_scaling = self.fused
 
     @torch.no_grad()
     def step(self, *, lr: float) -> None:
-        """Move every parameter against its gradient, with Nesterov's look ahead if so set."""
+        """Move every parameter against its gradient."""
         sgd(
             self.parameters,
             [cast(Tensor, parameter.grad) for parameter in self.parameters],
@@ -70,94 +61,88 @@ class SGD:
             grad_scale=getattr(self, "grad_scale", None),
             found_inf=getattr(self, "found_inf", None),
             lr=lr,
-            momentum=self.momentum,
-            nesterov=self.nesterov,
-            weight_decay=self.l2_reg,
+            momentum=self.recipe.momentum,
+            nesterov=self.recipe.nesterov,
+            weight_decay=self.recipe.l2_reg,
             dampening=0.0,
             maximize=False,
         )
 
 
-class Training:
+class Training(Generic[Network]):
     """The training of one learner, which can be left after any minibatch and taken up again.
 
     Attributes:
-        epoch: epochs done.
-        minibatch: minibatches done of the epoch in hand.
+        epoch: How many epochs are done.
+        minibatch: How many minibatches of the epoch in hand are done.
     """
 
     def __init__(
         self,
-        network: nn.Module,
-        minibatches: Epochs,
+        network: Network,
+        minibatches_of: Epoch,
+        num_minibatches: int,
+        settings: Settings,
         *,
-        num_epochs: int,
-        lr: float,
-        momentum: float,
-        nesterov: bool,
-        l2_reg: float,
-        schedule: str,
-        precision: str,
-        dropout_seed: int,
+        seed: int,
         name: str,
         compiled: bool = False,
     ):
-        """Prepare it; ``steps`` does it.
+        """Prepare the training; ``steps`` does it.
 
         Args:
-            network: scores ``[B, K]`` from (images, heads), on the device where the minibatches are.
-            minibatches: the learner's examples.
-            num_epochs: passes over them.
-            lr: peak learning rate.
-            momentum, nesterov, l2_reg: of the SGD.
-            schedule: ``cosine`` to 0, stepped every minibatch, or ``constant``.
-            precision: ``fp32``, ``bf16``, ``fp16`` (with loss scaling), or ``auto``: fp16 on a GPU, fp32 elsewhere.
-            dropout_seed: of torch's global generator, which dropout draws from; it is set here.
-            name: of the learner, for messages.
-            compiled: whether the network is compiled first (on a GPU into CUDA graphs, which spare the launches).
+            network: A module from (images, heads) to scores ``[B, K]``, on the same device as the minibatches.
+            minibatches_of: The minibatches of an epoch, from some minibatch on.
+            num_minibatches: How many minibatches an epoch has.
+            settings: The recipe, and the number of epochs.
+            seed: The seed of torch's global generator, which dropout draws from; it is set here.
+            name: The learner's name in messages.
+            compiled: Whether the network is compiled first (on a GPU into CUDA graphs, which save kernel launches).
         """
+        self.recipe = settings.recipe
         self.network = network.train()
         self.forward = torch.compile(network, mode="reduce-overhead") if compiled else network
-        self.minibatches = minibatches
-        self.num_epochs = num_epochs
+        self.minibatches_of = minibatches_of
+        self.num_minibatches = num_minibatches
+        self.num_epochs = settings.epochs
         self.name = name
         self.device = next(network.parameters()).device
-        self.lr = lr
-        self.schedule = schedule
-        self.optimizer = SGD(network.parameters(), momentum=momentum, nesterov=nesterov, l2_reg=l2_reg)
-        self.autocast = _autocast(self.device, precision)
-        self.scaler = torch.amp.GradScaler(self.device.type, enabled=_dtype(self.device, precision) == torch.float16)
+        self.optimizer = SGD(network.parameters(), self.recipe)
+        dtype = _dtype(self.device, self.recipe.precision)
+        self.autocast = _autocast(self.device, dtype)
+        self.scaler = torch.amp.GradScaler(self.device.type, enabled=dtype == torch.float16)
         self.loss_sum = torch.zeros((), device=self.device)
+        self.rng_module = torch.get_device_module(self.device)  # torch.cuda, torch.mps: dropout draws on the device
         self.epoch = 0
         self.minibatch = 0
-        torch.manual_seed(dropout_seed)
+        torch.manual_seed(seed)
 
     def __len__(self) -> int:
-        """Minibatches in all."""
-        return self.num_epochs * len(self.minibatches)
+        """How many minibatches there are in all epochs together."""
+        return self.num_epochs * self.num_minibatches
 
     @property
     def num_done(self) -> int:
-        """Minibatches done."""
-        return self.epoch * len(self.minibatches) + self.minibatch
+        """How many minibatches are done."""
+        return self.epoch * self.num_minibatches + self.minibatch
 
     @property
     def rate(self) -> float:
-        """Learning rate of the minibatch in hand."""
-        if self.schedule == "constant":
-            return self.lr
-        return self.lr * (1 + math.cos(math.pi * self.num_done / len(self))) / 2
+        """The learning rate of the next minibatch."""
+        if self.recipe.schedule == "constant":
+            return self.recipe.lr
+        return self.recipe.lr * (1 + math.cos(math.pi * self.num_done / len(self))) / 2
 
     def steps(self) -> Iterator[int]:
-        """Train on, a minibatch at a time; gives the number of minibatches done, after each.
+        """Train on, a minibatch at a time; yields the number of minibatches done, after each.
 
         Nothing in a step waits for the device: the loss is looked at once an epoch, and before the state is saved.
 
         Raises:
-            DivergedError: the loss is not finite; the message names learner and epoch.
+            UserError: The loss or the weights are not finite; the message names learner and epoch.
         """
         while self.epoch < self.num_epochs:
-            for images, heads, labels in self.minibatches.epoch(self.epoch, first=self.minibatch):
+            for images, heads, labels in self.minibatches_of(self.epoch, self.minibatch):
                 self._step(images, heads, labels)
                 self.minibatch += 1
                 yield self.num_done
@@ -175,15 +160,13 @@ class Training:
         self.loss_sum += loss.detach()
 
     def check_finite(self) -> None:
-        """Raise DivergedError if the sum of the losses so far is not finite."""
-        if not torch.isfinite(self.loss_sum):
-            raise DivergedError(
-                f"{self.name}, epoch {self.epoch}: the training loss is not finite any more; what was saved before is "
-                "kept; try an --hp_config file with a smaller lr"
-            )
+        """Raise UserError if the losses so far or the network's weights are not finite."""
+        values = [self.loss_sum, *self.network.state_dict().values()]
+        if not all(bool(torch.isfinite(value).all()) for value in values):
+            raise diverged(self.name, self.epoch)
 
     def state_dict(self) -> dict[str, Any]:
-        """All that ``load_state_dict`` needs to go on from here, bit for bit. Raises DivergedError."""
+        """All that ``load_state_dict`` needs to go on from here, bit for bit. Raises UserError if it is not finite."""
         self.check_finite()
         return {
             "network": self.network.state_dict(),
@@ -193,7 +176,7 @@ class Training:
             "epoch": self.epoch,
             "minibatch": self.minibatch,
             "random": torch.get_rng_state(),
-            "random_cuda": torch.cuda.get_rng_state(self.device) if self.device.type == "cuda" else None,
+            "random_gpu": None if self.device.type == "cpu" else self.rng_module.get_rng_state().cpu(),
         }
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
@@ -203,9 +186,9 @@ class Training:
         self.scaler.load_state_dict(state["scaler"])
         self.loss_sum = state["loss_sum"].to(self.device)
         self.epoch, self.minibatch = state["epoch"], state["minibatch"]
-        torch.set_rng_state(state["random"].cpu())
-        if self.device.type == "cuda" and state["random_cuda"] is not None:
-            torch.cuda.set_rng_state(state["random_cuda"].cpu(), self.device)
+        torch.set_rng_state(state["random"])
+        if self.device.type != "cpu" and state["random_gpu"] is not None:
+            self.rng_module.set_rng_state(state["random_gpu"])
 
 
 def _dtype(device: torch.device, precision: str) -> torch.dtype:
@@ -214,65 +197,5 @@ def _dtype(device: torch.device, precision: str) -> torch.dtype:
     return DTYPES[precision]
 
 
-def _autocast(device: torch.device, precision: str) -> AbstractContextManager[Any]:
-    dtype = _dtype(device, precision)
+def _autocast(device: torch.device, dtype: torch.dtype) -> AbstractContextManager[Any]:
     return contextlib.nullcontext() if dtype == torch.float32 else torch.autocast(device.type, dtype)
-
-
-def choose_device(name: str) -> torch.device:
-    """The device of that name; ``auto`` is a GPU if there is one. Raises DeviceError: it is not there."""
-    if name == "auto":
-        return torch.device("cuda" if torch.cuda.is_available() else "mps" if torch.mps.is_available() else "cpu")
-    try:
-        device = torch.device(name)
-    except RuntimeError:
-        raise DeviceError(f"--device: expected auto, cpu, cuda, cuda:<i> or mps, got {name!r}") from None
-    there = {"cpu": 1, "cuda": torch.cuda.device_count(), "mps": int(torch.mps.is_available())}
-    if (device.index or 0) >= there.get(device.type, 0):
-        listed = ", ".join(f"{count} {kind}" for kind, count in there.items())
-        raise DeviceError(f"--device: expected one that is there ({listed}), got {name!r}")
-    return device
-
-
-def describe_device(device: torch.device) -> str:
-    """The device by name, e.g. ``cuda (NVIDIA H100)`` or ``cpu (2 threads)``."""
-    if device.type == "cuda":
-        return f"{device} ({torch.cuda.get_device_name(device)})"
-    return f"{device} ({torch.get_num_threads()} threads)"
-
-
-def is_out_of_memory(error: Exception) -> bool:
-    """Whether an allocation failed: torch has a class of its own for it on a GPU only."""
-    return isinstance(error, MemoryError | torch.OutOfMemoryError) or (
-        isinstance(error, RuntimeError) and re.search("can't allocate memory|out of memory", str(error)) is not None
-    )
-
-
-def synchronise(device: torch.device) -> None:
-    """Wait until the device has done what it was given, before a clock is read."""
-    if device.type == "cuda":
-        torch.cuda.synchronize(device)
-    elif device.type == "mps":
-        torch.mps.synchronize()
-
-
-def set_up_process(num_threads: int | None) -> None:
-    """Settle how this process computes, before any work: its threads, its memory, the same bits each time.
-
-    Args:
-        num_threads: of every pool; None leaves it to the libraries, which take all cores.
-
-    On a GPU the algorithms chosen are those that give the same bits each time. On glibc, freed memory is kept for
-    the next minibatch: returned to the system and mapped anew each time, as is the default for large blocks, it costs
-    a sixth of the time of a training step.
-    """
-    torch.backends.cudnn.deterministic = True
-    if num_threads is not None:
-        threadpoolctl.threadpool_limits(num_threads)  # numpy's pools too
-        torch.set_num_threads(num_threads)
-    if sys.platform == "linux":
-        mallopt = getattr(ctypes.CDLL(None), "mallopt", None)  # musl has none
-        if mallopt is not None:
-            mmap_threshold, trim_threshold = -3, -1
-            mallopt(mmap_threshold, 2**30)
-            mallopt(trim_threshold, 2**31 - 1)

@@ -1,4 +1,4 @@
-"""Named randomness: every random draw states whose draw it is."""
+"""Named random seeds: each random choice in the program has a name, and its seed depends only on that name."""
 
 import contextlib
 import hashlib
@@ -8,13 +8,13 @@ import torch
 
 
 def child_seed(root: int, *name: str | int) -> int:
-    """Seed of one consumer, e.g. ``child_seed(0, "round", 3, "init")``.
+    """Return the seed for one named random choice, e.g. ``child_seed(0, "round", 3, "init")``.
 
-    Names, not call order, decide the seed: a new consumer leaves the others unmoved.
+    The name decides the seed, not the order of calls: adding a random choice does not change the others.
 
     Args:
-        root: the run's ``--seed``.
-        name: who draws, from the general to the particular.
+        root: The run's ``--seed``.
+        name: Who draws, from the general to the particular.
 
     Returns:
         An integer in [0, 2**63).
@@ -24,7 +24,7 @@ def child_seed(root: int, *name: str | int) -> int:
 
 
 def generator(root: int, *name: str | int) -> torch.Generator:
-    """A CPU generator for one named consumer, so that a draw is the same whatever the device."""
+    """A generator for one named random choice; on the CPU, so that the choice is the same on every device."""
     return torch.Generator().manual_seed(child_seed(root, *name))
 
 

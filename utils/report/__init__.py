@@ -1,1 +1,1 @@
-"""What many runs have found: tables, statistics and figures, with the published numbers beside."""
+"""The results of many runs: tables, statistics and figures, with the published numbers beside them."""

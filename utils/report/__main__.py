@@ -3,129 +3,118 @@
     python -m utils.report --suite config/suite/demo.yaml
     python -m utils.report runs/one runs/another --out report
 
-What was not run is said, and is no mistake. Exit status: 0, or 2 for a mistake in the command or its files.
+What was not run is said, and is no mistake. Exit status: 0, or 2 for a mistake in the command or its files, and if the
+report cannot be written; the table is printed even then.
 """
 
 import argparse
 import sys
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from pathlib import Path
-from typing import NoReturn
 
-from utils.checkpoint import RunFolderError, write_whole
-from utils.config import ConfigError
-from utils.report.competition import competition_lines, matrices, matrix_csv
+from utils.errors import Parser, UserError, in_one_line
+from utils.files import write_whole
+from utils.logger import write_line
+from utils.report import competition, tables
+from utils.report.figures import choose_figures
 from utils.report.records import Result, of_folders, of_suite
-from utils.report.tables import (
-    details_csv,
-    details_table,
-    make_lines,
-    make_pairings,
-    overview_table,
-    pairings_csv,
-    pairings_table,
-)
-from utils.suite.file import Suite, read_cells, read_suite, suite_folder
-from utils.suite.progress import duration
+from utils.suite import file
 
 
-def provenance(results: Sequence[Result]) -> list[str]:
-    """With what the runs were made, and how long they took."""
+class Report:
+    """The tables and figures of some results. The pairs of a task competition are shown by its matrix alone."""
+
+    def __init__(self, results: Sequence[Result], remarks: Sequence[str], suite: file.Suite, against: str | None):
+        rows = list(dict.fromkeys(result.row for result in results))
+        if against and against not in rows:
+            raise UserError(f"--against: expected one of {', '.join(rows)}, got {against!r}")
+        published = suite.competition
+        shown = [result for result in results if not (published and competition.is_pair(result))]
+        lines, pairings = tables.make_lines(shown, suite), tables.make_pairings(shown, against)
+        matrices = competition.find_matrices(published, results) if published else None
+        self.title = suite.title
+        self.tables = [tables.overview_table(lines), tables.details_table(lines)]
+        self.below = [provenance(results), *remarks]
+        self.texts = {"report.csv": tables.details_csv(lines)}
+        self.figures = choose_figures(shown, suite)
+        if pairings:
+            self.tables.append(tables.pairings_table(pairings))
+            self.texts["comparisons.csv"] = tables.pairings_csv(pairings)
+        if matrices:
+            self.below[1:1] = competition.in_words(matrices)
+            self.texts["competition.csv"] = competition.matrix_csv(matrices)
+            self.figures["competition"] = lambda: competition.competition_figure(matrices)
+
+    def write(self, folder: Path) -> list[str]:
+        """Write the report's files; returns their names. Raises UserError."""
+        file.make_folder(folder)
+        drawn = {}
+        for name, drawing in self.figures.items():
+            try:
+                drawn[f"{name}.png"] = drawing()
+            except Exception as error:  # drawing runs other people's code on the user's fonts
+                write_line(f"warning: {name}.png: could not be drawn ({in_one_line(error)})", sys.stderr)
+        sections = [table.text("github", "## ", "- ") for table in self.tables]
+        images = [f"![{Path(name).stem}]({name})" for name in drawn]
+        page = "\n\n".join([f"# {self.title}", *sections, *self.below, *images]) + "\n"
+        contents = {name: text.encode() for name, text in (self.texts | {"report.md": page}).items()} | drawn
+        for name, content in contents.items():
+            write_whole(folder / name, content)
+        return list(contents)
+
+
+def provenance(results: Sequence[Result]) -> str:
+    """With what the runs were made, and how long they took: all commits and devices of their invocations."""
     runs = [run for result in results for run in result.runs.values()]
     if not runs:
-        return ["No run is complete."]
+        return "No run is complete."
     commits, devices = (
-        ", ".join(dict.fromkeys(str(run.env.get(key) or "not known") for run in runs)) for key in ("commit", "device")
+        ", ".join(dict.fromkeys(getattr(entry, key) or "not known" for run in runs for entry in run.env))
+        for key in ("commit", "device")
     )
-    total = sum(run.summary["elapsed_sec"] for run in runs)
-    return [f"{len(runs)} runs, {duration(total)} in all; commit {commits}; device {devices}"]
-
-
-def make_report(
-    results: Sequence[Result], remarks: Sequence[str], suite: Suite | None, *, against: str | None, draw: bool
-) -> tuple[str, dict[str, bytes]]:
-    """The report as text, and the files of the full one by name, with figures if wanted. Raises ConfigError."""
-    rows = list(dict.fromkeys(result.row for result in results))
-    if against and against not in rows:
-        raise ConfigError(f"--against: expected one of {', '.join(rows)}, got {against!r}")
-    from utils.report.figures import make_figures  # here, since matplotlib takes half a second to import
-
-    pairs = suite.competition.together if suite and suite.competition else None  # shown by its figure
-    shown = [result for result in results if result.group != pairs]
-    lines, pairings = make_lines(shown, suite), make_pairings(shown, against)
-    tables = [overview_table(lines), details_table(lines), *([pairings_table(pairings)] if pairings else [])]
-    below = provenance(results)
-    files = {"report.csv": details_csv(lines).encode()}
-    if pairings:
-        files["comparisons.csv"] = pairings_csv(pairings).encode()
-    found = matrices(suite.competition, results) if suite and suite.competition else None
-    if found:
-        below += competition_lines(found)
-        files["competition.csv"] = matrix_csv(found.names, found.ours).encode()
-    figures = make_figures(shown, suite, found) if draw else {}
-    title = suite.title if suite else "Runs"
-    parts = [title, *(table.text() for table in tables), *below, *remarks]
-    page = [f"# {title}", *(table.markdown() for table in tables), *below, *remarks]
-    page += [f"![{name}]({name}.png)" for name in figures]
-    files["report.md"] = ("\n\n".join(page) + "\n").encode()
-    return "\n\n".join(parts), files | {f"{name}.png": figure for name, figure in figures.items()}
-
-
-def write_files(folder: Path, files: Mapping[str, bytes]) -> None:
-    """Write a report's files. Raises RunFolderError."""
-    try:
-        folder.mkdir(parents=True, exist_ok=True)
-    except OSError as error:
-        raise RunFolderError(f"{folder}: expected a folder that can be written ({error.strerror})") from error
-    for name, content in files.items():
-        write_whole(folder / name, content)
-
-
-class _Parser(argparse.ArgumentParser):
-    def error(self, message: str) -> NoReturn:
-        raise ConfigError(f"{message} (--help lists the flags)")
+    total = tables.duration(sum(run.summary.elapsed_sec for run in runs))
+    return f"{len(runs)} runs, {total} in all; commit {commits}; device {devices}"
 
 
 def read_flags(argv: Sequence[str] | None) -> argparse.Namespace:
-    """The command line, checked. Raises ConfigError."""
-    parser = _Parser(prog="utils.report", description="The table of many runs, and their figures.", allow_abbrev=False)
-    parser.add_argument("run_dirs", type=Path, nargs="*", metavar="RUN_DIR", help="run folders")
-    parser.add_argument("--suite", type=Path, metavar="SUITE.yaml", help="in place of them: a suite's runs")
-    parser.add_argument("--suite_dir", type=Path, metavar="DIR", help="where they lie (runs/<name of the suite file>)")
-    parser.add_argument(
-        "--against", metavar="METHOD", help="what the others are compared with (the first of each benchmark)"
-    )
-    parser.add_argument(
-        "--out", type=Path, metavar="DIR", help="where report.md, csv files and figures go (<suite_dir>/report)"
-    )
+    """The command line, checked. Raises UserError."""
+    parser = Parser(prog="utils.report", description="The table of many runs, and their figures.", allow_abbrev=False)
+    add = parser.add_argument
+    add("run_dirs", type=Path, nargs="*", metavar="RUN_DIR", help="run folders")
+    add("--suite", type=Path, metavar="SUITE.yaml", help="in place of them: a suite's runs")
+    add("--suite_dir", type=Path, metavar="DIR", help="the folder of these (runs/<name of the suite file>)")
+    add("--against", metavar="METHOD", help="what the others are compared with (the first of each benchmark)")
+    add("--out", type=Path, metavar="DIR", help="where report.md, csv files and figures go (<suite_dir>/report)")
     flags = parser.parse_args(argv)
     if bool(flags.run_dirs) == bool(flags.suite):
-        raise ConfigError("expected run folders or --suite SUITE.yaml, got " + ("both" if flags.suite else "neither"))
+        raise UserError("expected run folders or --suite SUITE.yaml, got " + ("both" if flags.suite else "neither"))
     if flags.suite_dir and not flags.suite:
-        raise ConfigError("--suite_dir: expected beside --suite, got run folders")
+        raise UserError("--suite_dir: expected beside --suite, got run folders")
     return flags
 
 
+def make_report(flags: argparse.Namespace) -> None:
+    """Print the tables, then write the report if it has a folder. Raises UserError."""
+    if flags.suite:
+        suite, folder = file.read_suite(flags.suite), file.suite_folder(flags.suite, flags.suite_dir)
+        out = flags.out or folder / "report"
+        results, remarks = of_suite(file.read_cells(suite, flags.suite, folder))
+    else:
+        suite, out = file.Suite.model_construct(title="Runs", rows={}, columns={}, seeds=()), flags.out
+        results, remarks = of_folders(flags.run_dirs)
+    report = Report(results, remarks, suite, flags.against)
+    write_line("\n\n".join([report.title, *(table.text() for table in report.tables), *report.below]), sys.stdout)
+    if out:
+        write_line(f"\nwritten to {out}: {', '.join(report.write(out))}", sys.stdout)
+
+
 def main(argv: Sequence[str] | None = None) -> int:
-    """Run the command line; gives the exit status."""
+    """Run the command line; returns the exit status."""
     try:
-        flags = read_flags(argv)
-        suite, out = None, flags.out
-        if flags.suite:
-            suite = read_suite(flags.suite)
-            folder = suite_folder(flags.suite, flags.suite_dir)
-            out = out or folder / "report"
-            results, remarks = of_suite(read_cells(suite, flags.suite, folder))
-        else:
-            results, remarks = of_folders(flags.run_dirs)
-        text, files = make_report(results, remarks, suite, against=flags.against, draw=bool(out))
-        if out:
-            write_files(out, files)
-            text += f"\n\nwritten to {out}: {', '.join(files)}"
-        print(text)
-    except (ConfigError, RunFolderError) as mistake:
-        print(f"utils.report: {mistake}", file=sys.stderr)
-        return 2
+        make_report(read_flags(argv))
+    except UserError as mistake:
+        write_line(f"utils.report: {mistake}", sys.stderr)
+        return mistake.exit_status
     return 0
 
 

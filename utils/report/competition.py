@@ -4,82 +4,157 @@ from collections.abc import Sequence
 from typing import NamedTuple
 
 import numpy as np
+from matplotlib.axes import Axes
+from matplotlib.colors import TwoSlopeNorm
+from matplotlib.figure import Figure
 
-from utils.report.records import Result
-from utils.report.statistics import Correlation, rank_correlation
+from utils.errors import UserError
+from utils.plot import OKABE_ITO, plain_style, to_png
+from utils.report.records import OF_THE_METHOD, Result
+from utils.report.statistics import rank_correlation
 from utils.report.tables import csv_text
-from utils.suite.file import Competition
+from utils.suite.file import Competition, read_labelled_csv
 
 
 class Matrices(NamedTuple):
-    """Accuracy gained on the row's task when learned together with the column's, a fraction; NaN where not known."""
+    """The accuracy gained on the row's task when it is learned together with the column's, ours and the published.
+
+    Both are float ``[T, T]``, fractions, NaN where not known.
+    """
 
     names: tuple[str, ...]
     ours: np.ndarray
     published: np.ndarray
-    num_seeds: int
+    seeds: str
     source: str
 
     @property
-    def correlation(self) -> Correlation | None:
-        """Of ours with the published."""
-        return rank_correlation(self.ours, self.published)
+    def apart(self) -> np.ndarray:
+        """The entries off the diagonal, bool ``[T, T]``."""
+        return ~np.eye(len(self.names), dtype=bool)
 
 
-def our_matrix(competition: Competition, results: Sequence[Result]) -> tuple[np.ndarray, int]:
+def is_pair(result: Result) -> bool:
+    """Whether the result is of one learner on two tasks, which no table shows but the matrix."""
+    settings = result.settings
+    one_learner = not settings.continual and settings.num_rounds == 1 and settings.tasks_per_round > 1
+    return one_learner and len(settings.benchmark.tasks) == 2
+
+
+def find_matrices(competition: Competition, results: Sequence[Result]) -> Matrices | None:
+    """Both matrices; None if no pair was run. Raises UserError if a file or a pair does not fit."""
+    alone = next((result for result in results if result.is_isolated), None)
+    if alone is None:
+        raise UserError("competition: expected a cell that learns each task alone, got none")
+    published = published_matrix(competition, alone.settings.benchmark.names)
+    ours, num_seeds = our_matrix(alone, [result for result in results if is_pair(result)])
+    if num_seeds == 0:
+        return None
+    seeds = f"{num_seeds} seed{'s' if num_seeds > 1 else ''}"
+    return Matrices(alone.settings.benchmark.names, ours, published, seeds, competition.source)
+
+
+def published_matrix(competition: Competition, task_names: Sequence[str]) -> np.ndarray:
+    """The published matrix in the order of our tasks, matched by name, as fractions. Raises UserError."""
+    header, rows = read_labelled_csv(competition.file)
+    published_name = {ours: published for published, ours in competition.names.items()}
+    try:
+        order = [published_name[name] for name in task_names]
+        places = [header.index(name) for name in order]
+        return np.array([rows[name] for name in order])[:, places] / 100
+    except (KeyError, ValueError) as error:
+        expected = f"competition.names: expected each task's name in {competition.file}"
+        raise UserError(f"{expected}, got a task without one ({error})") from error
+
+
+def our_matrix(alone: Result, pairs: Sequence[Result]) -> tuple[np.ndarray, int]:
     """Gains, averaged over the seeds that a pair and the tasks alone have in common, and the most seeds of an entry."""
-    alone = next(result for result in results if result.group == competition.alone)
     names = alone.settings.benchmark.names
     gain = np.full((len(names), len(names)), np.nan)
     np.fill_diagonal(gain, 0.0)
     num_seeds = 0
-    for pair in results:
-        if pair.group != competition.together:
-            continue
-        seeds = pair.runs.keys() & alone.runs.keys()
+    for pair in pairs:
+        _check_alike(pair, alone)
+        seeds = sorted(pair.runs.keys() & alone.runs.keys())
         num_seeds = max(num_seeds, len(seeds))
         one, other = (names.index(name) for name in pair.settings.benchmark.names)
         for position, (row, column) in enumerate([(one, other), (other, one)]):
-            gains = [
-                pair.runs[seed].summary["final_accuracy"][position] - alone.runs[seed].summary["final_accuracy"][row]
-                for seed in seeds
-            ]
+            gains = [pair.final_accuracy()[seed][position] - alone.final_accuracy()[seed][row] for seed in seeds]
             gain[row, column] = np.mean(gains) if gains else np.nan
     return gain, num_seeds
 
 
-def matrices(competition: Competition, results: Sequence[Result]) -> Matrices | None:
-    """Both matrices; None where no pair was run. Raises ConfigError: the published one cannot be read."""
-    alone = next(result for result in results if result.group == competition.alone)
-    names = alone.settings.benchmark.names
-    ours, num_seeds = our_matrix(competition, results)
-    if num_seeds == 0:
-        return None
-    return Matrices(names, ours, np.array(competition.published_gains(names)), num_seeds, competition.source)
+def _check_alike(pair: Result, alone: Result) -> None:
+    """Raise UserError if two tasks are not learned together as each of them is learned alone."""
+    keys = pair.differing(alone, besides=OF_THE_METHOD | {"benchmark"})
+    benchmarks = (pair.settings.benchmark, alone.settings.benchmark)
+    tasks, known = (set(zip(benchmark.names, benchmark.tasks, strict=True)) for benchmark in benchmarks)
+    if keys or not tasks <= known:
+        expected = f"competition: expected {pair.column!r} to have settings and tasks as the tasks alone"
+        raise UserError(f"{expected}, got other {', '.join(keys) or 'tasks'}")
 
 
-def competition_lines(found: Matrices) -> list[str]:
+def in_words(found: Matrices) -> list[str]:
     """The comparison of the two matrices in words."""
-    apart = ~np.eye(len(found.names), dtype=bool)
-    known = apart & np.isfinite(found.ours)
+    known = found.apart & np.isfinite(found.ours)
     ours, published = (100 * np.nanmean(matrix[known]) for matrix in (found.ours, found.published))
-    defined = "not defined, all entries known are equal"
-    correlation = found.correlation
+    rank = "not defined, all entries known are equal"
+    correlation = rank_correlation(found.ours, found.published)
     if correlation:
-        defined = (
-            f"{correlation.rho:+.3f} over {correlation.n} entries "
-            f"(p {correlation.p_value:.2g}, as if entries were independent)"
-        )
-    seeds = f"{found.num_seeds} seed{'s' if found.num_seeds > 1 else ''}"
-    missing = f", {(apart.sum() - known.sum()) // 2} pairs not run" if known.sum() < apart.sum() else ""
+        rank = f"{correlation.rho:+.3f} over {correlation.n} entries "
+        rank += f"(p {correlation.p_value:.2g}, as if entries were independent)"
+    num_missing = int(found.apart.sum() - known.sum()) // 2
+    missing = f", {num_missing} pairs not run" if num_missing else ""
     return [
-        f"Task competition, {len(found.names)} tasks, {seeds}{missing}: mean gain by a second task "
+        f"Task competition, {len(found.names)} tasks, {found.seeds}{missing}: mean gain by a second task "
         f"{ours:+.2f} points (published {published:+.2f}).",
-        f"Spearman's rank correlation with the published matrix: {defined}. Published: {found.source}.",
+        f"Spearman's rank correlation with the published matrix: {rank}. Published: {found.source}.",
     ]
 
 
-def matrix_csv(names: Sequence[str], matrix: np.ndarray) -> str:
-    """A matrix with its tasks' names, in fractions; empty where not known."""
-    rows = [("" if np.isnan(value) else f"{value:.6g}" for value in row) for row in matrix]
-    return csv_text(("task", *names), [(name, *row) for name, row in zip(names, rows, strict=True)])
+def matrix_csv(found: Matrices) -> str:
+    """Our matrix with its tasks' names, in fractions; empty where not known."""
+    rows = []
+    for name, row in zip(found.names, found.ours, strict=True):
+        known = {other: f"{gain:.6g}" for other, gain in zip(found.names, row, strict=True) if np.isfinite(gain)}
+        rows.append({"task": name} | known)
+    return csv_text(("task", *found.names), rows)
+
+
+@plain_style()
+def competition_figure(found: Matrices) -> bytes:
+    """Our matrix and the published one side by side, and entry against entry, as a PNG."""
+    figure = Figure(figsize=(18, 7), layout="constrained")
+    left, middle, right = figure.subplots(1, 3, width_ratios=(1, 1, 0.75))
+    limit = 100 * float(max(np.nanmax(np.abs(matrix[found.apart])) for matrix in (found.ours, found.published)))
+    _draw_matrix(left, found.ours, found, limit, f"here, {found.seeds}")
+    _draw_matrix(middle, found.published, found, limit, f"published: {found.source}")
+    left.set_ylabel("task evaluated")
+    theirs, ours = (100 * matrix[found.apart] for matrix in (found.published, found.ours))
+    right.scatter(theirs, ours, s=18, color=OKABE_ITO[0], alpha=0.7)
+    right.axhline(0, color="0.8", zorder=0)
+    right.axvline(0, color="0.8", zorder=0)
+    correlation = rank_correlation(found.ours, found.published)
+    rho = f"{correlation.rho:+.2f}" if correlation else "not defined"
+    title = f"entry by entry: Spearman's rho {rho}"
+    right.set(xlabel="published gain, points", ylabel="gain here, points", title=title)
+    right.set_box_aspect(1)
+    right.spines[["top", "right"]].set_visible(False)
+    figure.suptitle("Accuracy gained on a task by learning it together with another, against alone")
+    return to_png(figure)
+
+
+def _draw_matrix(axes: Axes, gains: np.ndarray, found: Matrices, limit: float, title: str) -> None:
+    """Draw a matrix, in points, in colours that are white at 0, with its numbers if there is room."""
+    names, points = found.names, 100 * np.where(found.apart, gains, np.nan)
+    image = axes.imshow(points, cmap="PuOr_r", norm=TwoSlopeNorm(0.0, vmin=-limit, vmax=limit))
+    axes.figure.colorbar(image, ax=axes, shrink=0.7, label="accuracy gained, points", location="bottom")
+    axes.set_xticks(range(len(names)), names, rotation=55, ha="right", rotation_mode="anchor", fontsize=8)
+    axes.set_yticks(range(len(names)), names, fontsize=8)
+    axes.set(xlabel="learned together with", title=title)
+    axes.set_facecolor("0.88")  # the diagonal, and what was not run
+    if len(names) <= 12:
+        for row, column in np.argwhere(np.isfinite(points)):
+            value = points[row, column]
+            colour = "w" if abs(value) > 0.6 * limit else "k"
+            axes.text(column, row, f"{value:.1f}", ha="center", va="center", fontsize=8, color=colour)

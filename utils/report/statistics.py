@@ -11,7 +11,7 @@ DECIMALS = 10  # to which equal accuracies stay equal when they are averaged: ra
 
 
 class Estimate(NamedTuple):
-    """Mean of n values with its sample standard deviation and 95 % t-interval; None where one value says nothing."""
+    """The mean of n values, their sample standard deviation and 95 % t-interval; None where one value says nothing."""
 
     mean: float
     std: float | None
@@ -21,24 +21,20 @@ class Estimate(NamedTuple):
 
 
 class Comparison(NamedTuple):
-    """Mean difference of two methods over tasks, its interval, and the p-value of Wilcoxon's signed-rank test."""
+    """The mean difference of two methods over tasks, and the p-value of Wilcoxon's signed-rank test."""
 
     difference: Estimate
+    num_zeros: int
     wilcoxon_p: float
     seeds: tuple[int, ...]
 
 
 def estimate(values: Sequence[float]) -> Estimate:
-    """Of the values' mean.
+    """The mean of the values with its spread.
 
     Args:
-        values: one or more, taken as independent draws of a normal variable.
-
-    Raises:
-        ValueError: there are none.
+        values: One value or more, taken as independent draws of a normal variable.
     """
-    if len(values) == 0:
-        raise ValueError("values: expected one or more, got none")
     mean = float(np.mean(values))
     if len(values) == 1:
         return Estimate(mean, None, None, None, 1)
@@ -48,22 +44,53 @@ def estimate(values: Sequence[float]) -> Estimate:
 
 
 def paired_by_task(ours: Mapping[int, Sequence[float]], other: Mapping[int, Sequence[float]]) -> Comparison | None:
-    """Ours minus other, each task averaged over the seeds that both have; the tasks are the pairs.
+    """Ours minus the other, each task averaged over the seeds that both have; the tasks are the pairs.
 
     Args:
-        ours: seed -> final accuracy of each task, a fraction; the tasks are the same in both.
-        other: as ours.
+        ours: The final accuracy of each task, a fraction, by seed; the tasks are the same in both.
+        other: The same of the other method.
 
     Returns:
-        None where there is no common seed, or where the tasks are not as many.
+        None if there is no common seed, or if one has more tasks than the other.
     """
     seeds = tuple(sorted(ours.keys() & other.keys()))
     if not seeds or len({len(values[seed]) for values in (ours, other) for seed in seeds}) > 1:
         return None
     by_task = np.mean([ours[seed] for seed in seeds], axis=0) - np.mean([other[seed] for seed in seeds], axis=0)
     by_task = by_task.round(DECIMALS)
-    p_value = float(stats.wilcoxon(by_task).pvalue) if by_task.any() else 1.0
-    return Comparison(estimate(by_task.tolist()), p_value, seeds)
+    return Comparison(estimate(by_task.tolist()), int((by_task == 0).sum()), wilcoxon_p(by_task), seeds)
+
+
+def wilcoxon_p(differences: np.ndarray) -> float:
+    """The exact two-sided p-value of Wilcoxon's signed-rank test, ties included; zeros are dropped.
+
+    It counts over all choices of signs, each as likely as the others, how often the sum of the positive ranks is as far
+    from its mean as here. (``scipy.stats.wilcoxon`` takes a normal approximation if there is a tie.)
+
+    Args:
+        differences: Float ``[n]``. Without any that is not zero the p-value is 1.
+    """
+    differences = differences[differences != 0]
+    # Equal differences share their mean rank, which is a whole number when it is doubled.
+    ranks = (2 * stats.rankdata(np.abs(differences))).astype(int)
+    probability = np.ones(1)  # of each sum of positive ranks
+    for rank in ranks:
+        probability = (np.pad(probability, (0, rank)) + np.pad(probability, (rank, 0))) / 2
+    positive = int(ranks[differences > 0].sum())
+    lower = min(positive, int(ranks.sum()) - positive)
+    return min(1.0, 2 * float(probability[: lower + 1].sum()))
+
+
+def holm(p_values: Sequence[float]) -> list[float]:
+    """The p-values corrected for how many they are.
+
+    Source: Holm 1979, A simple sequentially rejective multiple test procedure.
+    """
+    raw = np.array(p_values)
+    order = np.argsort(raw, kind="stable")
+    corrected = np.empty(len(raw))
+    corrected[order] = np.maximum.accumulate(raw[order] * np.arange(len(raw), 0, -1))
+    return np.minimum(corrected, 1.0).tolist()
 
 
 class Correlation(NamedTuple):
@@ -75,7 +102,11 @@ class Correlation(NamedTuple):
 
 
 def rank_correlation(ours: np.ndarray, published: np.ndarray) -> Correlation | None:
-    """Of two square matrices' entries off the diagonal, where both have a number; None where all are equal in one."""
+    """The correlation of two square matrices' entries off the diagonal, where both have a number.
+
+    Returns:
+        None if all entries of one matrix are equal.
+    """
     apart = ~np.eye(len(ours), dtype=bool) & np.isfinite(ours) & np.isfinite(published)
     one, other = ours[apart].round(DECIMALS), published[apart].round(DECIMALS)
     if len(np.unique(one)) < 2 or len(np.unique(other)) < 2:

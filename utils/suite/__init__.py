@@ -1,1 +1,1 @@
-"""Many runs: a table or a figure a file, each of its runs a process of ``modelzoo.py``."""
+"""Many runs: a suite file describes a table or a figure, and each of its runs is a process of ``modelzoo.py``."""

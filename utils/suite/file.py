@@ -1,146 +1,94 @@
 """A suite file: which runs make a table, and the published numbers beside it.
 
-Rows are methods, columns are benchmarks with a recipe; a cell of the table is a row in a column, a run is a cell with
-a seed. Nothing here imports torch: a suite is checked in an instant.
+Rows are methods, columns are benchmarks with a recipe. A cell of the table is a row in a column, and a run is a cell
+with a seed. Nothing here imports torch, so that a whole suite is checked in an instant.
 """
 
 import csv
-import itertools
-import os
 import re
 import shlex
-import tempfile
-from collections.abc import Iterator, Sequence
+from collections.abc import Collection
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Annotated, Any, Literal
+from typing import Annotated, Literal
 
-import yaml
 from pydantic import Field, StrictInt, StrictStr, model_validator
 
-from utils.config import (
-    Benchmark,
-    ConfigError,
-    Frozen,
-    Grow,
-    Settings,
-    build_parser,
-    read_benchmark,
-    read_command,
-    read_settings,
-    read_yaml,
-    validate,
-)
+from utils.config import Frozen, Grow, Settings, read_command, read_settings, read_yaml, validate
+from utils.errors import UserError, in_one_line
+from utils.metrics import METRIC_NAMES
 
-Metric = Literal["average_accuracy", "learning_accuracy", "forgetting", "forgetting_chaudhry", "backward_transfer"]
-TaskIds = Annotated[tuple[StrictInt, ...], Field(min_length=1)]
+SETTINGS = [key for key, field in Settings.model_fields.items() if field.description and key != "seed"]
+FLAGS = [f"--{key}" for key in ("task_ids", *SETTINGS)]  # that a suite may have: the seeds are its own
+
+
+def _known(key: str, name: str, known: Collection[str]) -> None:
+    """Raise ValueError if a name is not one of the known ones."""
+    if name not in known:
+        raise ValueError(f"{key}: expected one of {', '.join(known)}, got {name!r}")
 
 
 class Column(Frozen):
     """A benchmark with a recipe.
 
     Attributes:
-        flags: beside those of the suite and the row.
-        task_ids: the tasks of the benchmark that are taken, in this order; all, if not given.
-        pairs_of: in place of it: a column for each two of these tasks, with these two alone.
-        rows: that are run in this column; all, if none is named.
+        flags: Flags of ``modelzoo.py`` beside those of the suite and of the row.
+        rows: The rows that are run in this column; all rows, if none is named.
     """
 
     benchmark: Path
     recipe: Path
     flags: StrictStr = ""
-    task_ids: TaskIds | None = None
-    pairs_of: TaskIds | None = None
     rows: tuple[StrictStr, ...] = ()
-
-    @model_validator(mode="after")
-    def _check(self) -> "Column":
-        if self.task_ids and self.pairs_of:
-            raise ValueError("task_ids, pairs_of: expected one of them, got both")
-        return self
 
 
 class Published(Frozen):
-    """Numbers of a method from one source, in percent, by column."""
+    """The published numbers of a method from one source, in percent, by column."""
 
     row: StrictStr
-    metric: Metric = "average_accuracy"
+    metric: StrictStr = "average_accuracy"
     percent: dict[StrictStr, float]
     source: StrictStr
 
 
-def read_labelled_csv(path: Path) -> tuple[list[str], dict[str, list[float]]]:
-    """The header without its first word, and each line's numbers by its first word; empty cells are NaN.
+class PublishedFile(Frozen):
+    """A csv file with published numbers, and their source."""
 
-    Lines that begin with ``#`` are passed over.
-
-    Raises:
-        ConfigError: the file cannot be read, or is not such a table.
-    """
-    try:
-        with open(path, encoding="utf-8", newline="") as file:
-            header, *lines = csv.reader(line for line in file if not line.startswith("#"))
-        rows = {line[0]: [float(cell) if cell else float("nan") for cell in line[1:]] for line in lines}
-    except (OSError, ValueError, IndexError) as error:
-        raise ConfigError(f"{path}: expected a header and lines of a name and numbers ({error})") from error
-    if any(len(row) != len(header) - 1 for row in rows.values()):
-        raise ConfigError(f"{path}: expected {len(header) - 1} numbers in each line, as the header has")
-    return header[1:], rows
+    file: Path
+    source: StrictStr
 
 
-class Curves(Frozen):
-    """Published average accuracies of the tasks seen, by round: a csv with a line a method, in percent."""
+class Curves(PublishedFile):
+    """Published average accuracies of the tasks seen, by round: a line a method, in percent."""
 
     column: StrictStr
-    file: Path
-    source: StrictStr
-
-    def by_method(self) -> dict[str, list[float]]:
-        """The curves, in percent. Raises ConfigError."""
-        return read_labelled_csv(self.file)[1]
 
 
-class Competition(Frozen):
-    """What a task gains by another: columns of the suite, and the published matrix (a csv, in points).
+class Competition(PublishedFile):
+    """The published matrix of what a task gains by another, in points; ``utils.report.competition`` reads it.
 
     Attributes:
-        alone: the column in which each task is learned alone.
-        together: the column of pairs.
-        names: each name in the file -> the task's name in the benchmark.
+        names: The name of each task in our benchmark, by its name in the file.
     """
 
-    alone: StrictStr
-    together: StrictStr
-    file: Path
-    source: StrictStr
     names: dict[StrictStr, StrictStr]
-
-    def published_gains(self, task_names: Sequence[str]) -> list[list[float]]:
-        """The published matrix in the order of our tasks, matched by name, as fractions. Raises ConfigError."""
-        header, rows = read_labelled_csv(self.file)
-        unknown = [name for name in [*header, *rows] if name not in self.names]
-        if unknown:
-            raise ConfigError(f"competition.names: expected each name in {self.file}, got none for {unknown[0]!r}")
-        gains = {
-            (self.names[one], self.names[other]): gain / 100
-            for one, values in rows.items()
-            for other, gain in zip(header, values, strict=True)
-        }
-        missing = [name for name in task_names if (name, name) not in gains]
-        if missing:
-            raise ConfigError(f"competition.names: expected each task's name, got none for {missing[0]!r}")
-        return [[gains[one, other] for other in task_names] for one in task_names]
 
 
 class Suite(Frozen):
-    """What a suite file says. ``sweep`` is the setting by which its rows differ, where a figure is to show that."""
+    """The content of a suite file.
+
+    Attributes:
+        rows: The flags of each method, by its name.
+        flags: Flags of every run.
+        sweep: The setting by which the rows differ, if a figure is to show that.
+    """
 
     title: StrictStr
     rows: dict[StrictStr, StrictStr] = Field(min_length=1)
     columns: dict[StrictStr, Column] = Field(min_length=1)
     flags: StrictStr = ""
-    seeds: Annotated[tuple[Annotated[StrictInt, Field(ge=0)], ...], Field(min_length=1)]
-    metrics: tuple[Metric, ...] = ("average_accuracy",)
+    seeds: tuple[Annotated[StrictInt, Field(ge=0)], ...] = Field(min_length=1)
+    metrics: tuple[StrictStr, ...] = ("average_accuracy",)
     published: tuple[Published, ...] = ()
     curves: Curves | None = None
     sweep: Literal["replay_frac", "tasks_per_round", "samples"] | None = None
@@ -149,42 +97,31 @@ class Suite(Frozen):
     @model_validator(mode="after")
     def _check(self) -> "Suite":
         for kind, names in (("rows", self.rows), ("columns", self.columns)):
-            slugs = [slug(name) for name in names]
-            if "" in slugs or len(set(slugs)) < len(slugs):
+            slugs = {slug(name) for name in names}
+            if "" in slugs or len(slugs) < len(names):
                 raise ValueError(f"{kind}: expected names that differ in letters or digits, got {', '.join(names)}")
-        self._once("seeds", self.seeds)
-        for column, values in self.columns.items():
-            self._known(f"columns.{column}.rows", values.rows, self.rows)
-            self._once(f"columns.{column}.rows", values.rows)
-        self._once("published", [(p.row, p.metric, column) for p in self.published for column in p.percent])
-        for place, published in enumerate(self.published):
-            self._known(f"published[{place}].row", [published.row], self.rows)
-            self._known(f"published[{place}].percent", published.percent, self.columns)
+        for metric in self.metrics:
+            _known("metrics", metric, METRIC_NAMES)
+        for name, column in self.columns.items():
+            for row in column.rows:
+                _known(f"columns.{name}.rows", row, self.rows)
+        places = [(entry.row, entry.metric, name) for entry in self.published for name in entry.percent]
+        if len(set(places)) < len(places):
+            raise ValueError(f"published: expected a number once, got {places}")
+        for row, metric, name in places:
+            _known("published.row", row, self.rows)
+            _known("published.metric", metric, METRIC_NAMES)
+            _known("published.percent", name, self.columns)
         if self.curves:
-            self._known("curves.column", [self.curves.column], self.columns)
-        if self.competition:
-            for key in ("alone", "together"):
-                self._known(f"competition.{key}", [getattr(self.competition, key)], self.columns)
-                if len(self.columns[getattr(self.competition, key)].rows) != 1:
-                    raise ValueError(f"competition.{key}: expected a column with one row in its rows")
-            alone, together = (self.columns[getattr(self.competition, key)] for key in ("alone", "together"))
-            if not together.pairs_of:
-                raise ValueError("competition.together: expected a column with pairs_of")
-            if alone.pairs_of or (alone.task_ids and not set(together.pairs_of) <= set(alone.task_ids)):
-                raise ValueError("competition.alone: expected a column with every task of the pairs")
+            _known("curves.column", self.curves.column, self.columns)
         return self
 
-    @staticmethod
-    def _once(key: str, items: Sequence[Any]) -> None:
-        for item in items:
-            if items.count(item) > 1:
-                raise ValueError(f"{key}: expected each once, got {item!r} twice")
-
-    @staticmethod
-    def _known(key: str, names: Any, known: dict[str, Any]) -> None:
-        for name in names:
-            if name not in known:
-                raise ValueError(f"{key}: expected one of {', '.join(known)}, got {name!r}")
+    def number(self, row: str, column: str, metric: str) -> tuple[float | None, str]:
+        """The published number, as a fraction, and its source; None if there is none."""
+        for entry in self.published:
+            if (entry.row, entry.metric) == (row, metric) and column in entry.percent:
+                return entry.percent[column] / 100, entry.source
+        return None, ""
 
 
 @dataclass(frozen=True)
@@ -192,26 +129,25 @@ class Cell:
     """A method on a benchmark; with a seed it is a run.
 
     Attributes:
-        row: the method.
-        column: the benchmark's name; of a column of pairs, with the two task ids.
-        group: the column's key in the suite file.
-        flags: of ``modelzoo.py``, the seed apart.
-        settings: what they come to, with the suite's first seed.
-        folder: where its runs lie.
-        reduced: what ``benchmark_path`` is to hold, where only some tasks are taken.
+        row: The method's name.
+        column: The name of the benchmark's column.
+        flags: The flags of ``modelzoo.py``, without the seed.
+        settings: The settings that they stand for, with the suite's first seed.
+        folder: The folder of its runs.
     """
 
     row: str
     column: str
-    group: str
     flags: tuple[str, ...]
     settings: Settings
     folder: Path
-    benchmark_path: Path
-    reduced: str | None
+
+    def run_name(self, seed: int) -> str:
+        """The name of a run on the screen."""
+        return f"{self.row} / {self.column} / seed {seed}"
 
     def run_dir(self, seed: int) -> Path:
-        """The run folder."""
+        """The folder of a run."""
         return self.folder / f"s{seed}"
 
     def settings_of(self, seed: int) -> Settings:
@@ -219,10 +155,10 @@ class Cell:
         return self.settings.model_copy(update={"seed": seed})
 
     def differing(self, seed: int) -> str | None:
-        """What the run folder that is there has otherwise; None where it fits, or where there is none.
+        """What an existing run folder has in place of these settings, in words; None if it fits or does not exist.
 
         Raises:
-            ConfigError: it holds a ``config.yaml`` that is not one.
+            UserError: Its ``config.yaml`` cannot be read.
         """
         path = self.run_dir(seed) / "config.yaml"
         if not path.exists():
@@ -238,153 +174,81 @@ def slug(name: str) -> str:
 
 
 def read_suite(path: Path) -> Suite:
-    """A suite file. Raises ConfigError."""
+    """A suite file. Raises UserError."""
     return validate(Suite, read_yaml(path), path)
 
 
 def suite_folder(path: Path, suite_dir: Path | None) -> Path:
-    """Where a suite's runs lie: as asked, or ``runs/`` and the suite file's name."""
+    """The folder of a suite's runs: the one that was asked for, or ``runs/`` and the suite file's name."""
     return suite_dir or Path("runs") / path.stem
 
 
+def make_folder(path: Path) -> None:
+    """Make a folder that is to be written. Raises UserError."""
+    try:
+        path.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise UserError(f"{path}: expected a folder that can be written ({error.strerror})") from error
+
+
 def read_cells(suite: Suite, path: Path, folder: Path) -> list[Cell]:
-    """All cells of a suite, each command line checked with its files; writes nothing that stays.
+    """All cells of a suite. Each command line is checked, and each file that the suite names is read.
 
     Args:
-        suite: what the file says.
-        path: the file, for messages.
-        folder: where the suite's runs lie, or are to lie.
+        suite: The content of the file.
+        path: The file, for messages.
+        folder: The folder of the suite's runs.
 
     Raises:
-        ConfigError: one line that names the suite file and the place of the mistake in it.
+        UserError: There is a mistake; the message names the suite file and the place in it.
     """
     cells = []
-    with tempfile.TemporaryDirectory() as scratch:
-        for group, column in suite.columns.items():
-            _check_tasks(group, column, path)
-            for name, task_ids in _spread(group, column):
-                for row in column.rows or suite.rows:
-                    try:
-                        cells.append(_cell(suite, row, name, group, task_ids, folder, Path(scratch)))
-                    except ConfigError as mistake:
-                        raise ConfigError(f"{path}: row {row}, column {name}: {mistake}") from mistake
-    _check_published(suite, path, cells)
+    for name, column in suite.columns.items():
+        for row in dict.fromkeys(column.rows or suite.rows):
+            try:
+                cells.append(_cell(suite, row, name, folder))
+            except UserError as mistake:
+                raise UserError(f"{path}: row {row}, column {name}: {mistake}") from mistake
+    for published in (suite.curves, suite.competition):
+        if published:
+            read_labelled_csv(published.file)
     return cells
 
 
-def _check_published(suite: Suite, path: Path, cells: Sequence[Cell]) -> None:
-    """Raise ConfigError where a csv with published numbers cannot be read, or does not fit."""
-    try:
-        if suite.curves:
-            suite.curves.by_method()
-        if suite.competition:
-            alone = next(cell for cell in cells if cell.group == suite.competition.alone)
-            suite.competition.published_gains(alone.settings.benchmark.names)
-            for cell in cells:
-                if cell.group == suite.competition.together:
-                    _check_alike(cell.settings, alone.settings)
-    except ConfigError as mistake:
-        raise ConfigError(f"{path}: {mistake}") from mistake
-
-
-def _check_alike(together: Settings, alone: Settings) -> None:
-    """Raise ConfigError where a pair of tasks is not learned as each of them is alone."""
-    either = {"benchmark", "continual", "tasks_per_round", "num_rounds"}
-    keys = [key for key, value in together.computed.items() if key not in either and value != alone.computed[key]]
-    if keys:
-        raise ConfigError(
-            f"competition: expected alone and together with the same settings, got other {', '.join(keys)}"
-        )
-    known = dict(zip(alone.benchmark.names, alone.benchmark.tasks, strict=True))
-    for name, classes in zip(together.benchmark.names, together.benchmark.tasks, strict=True):
-        if known.get(name) != classes:
-            raise ConfigError(f"competition.together: expected tasks of competition.alone, got {name!r}, none of them")
-
-
-def _check_tasks(group: str, column: Column, path: Path) -> None:
-    """Raise ConfigError where the column takes tasks that its benchmark does not have."""
-    try:
-        num_tasks = len(read_benchmark(column.benchmark).tasks)
-    except ConfigError as mistake:
-        raise ConfigError(f"{path}: columns.{group}.benchmark: {mistake}") from mistake
-    key = "pairs_of" if column.pairs_of else "task_ids"
-    task_ids = column.pairs_of or column.task_ids or ()
-    wrong = [task_id for task_id in task_ids if not 0 <= task_id < num_tasks or task_ids.count(task_id) > 1]
-    if wrong or (column.pairs_of and len(task_ids) < 2):
-        expected = f"expected{' two or more' if column.pairs_of else ''} task ids 0..{num_tasks - 1}, each once"
-        raise ConfigError(f"{path}: columns.{group}.{key}: {expected}, got {wrong or list(task_ids)}")
-
-
-def _spread(group: str, column: Column) -> Iterator[tuple[str, tuple[int, ...] | None]]:
-    """The name and the tasks of each column that a column of the file stands for."""
-    if column.pairs_of is None:
-        yield group, column.task_ids
-        return
-    for one, other in itertools.combinations(column.pairs_of, 2):
-        yield f"{group} {one}+{other}", (one, other)
-
-
-def _cell(
-    suite: Suite, row: str, name: str, group: str, task_ids: Sequence[int] | None, folder: Path, scratch: Path
-) -> Cell:
-    column = suite.columns[group]
-    benchmark_path = checked_path = column.benchmark
-    reduced = None
-    if task_ids is not None:
-        benchmark_path, checked_path = folder / "benchmarks" / f"{slug(name)}.yaml", scratch / f"{slug(name)}.yaml"
-        reduced = reduced_benchmark(read_benchmark(column.benchmark), task_ids, column.benchmark)
-        checked_path.write_text(reduced, encoding="utf-8")
-    own = _words(f"{suite.flags} {column.flags} {suite.rows[row]}")
-    rest = ("--hp_config", str(column.recipe), *own)
-    command = read_command(["--data_config", str(checked_path), *rest, "--seed", str(suite.seeds[0])])
+def _cell(suite: Suite, row: str, name: str, folder: Path) -> Cell:
+    column = suite.columns[name]
+    files = ("--data_config", str(column.benchmark), "--hp_config", str(column.recipe))
+    flags = (*files, *_words(f"{suite.flags} {column.flags} {suite.rows[row]}"))
+    command = read_command([*flags, "--seed", str(suite.seeds[0])])
     assert isinstance(command, Grow), "flags for other uses were refused"
-    return Cell(
-        row=row,
-        column=name,
-        group=group,
-        flags=("--data_config", str(benchmark_path), *rest),
-        settings=command.settings,
-        folder=folder / slug(row) / slug(name),
-        benchmark_path=benchmark_path,
-        reduced=reduced,
-    )
+    return Cell(row, name, flags, command.settings, folder / slug(row) / slug(name))
 
 
-def _words(flags: str) -> list[str]:
-    """The words of a command line, all of them flags that say what is computed. Raises ConfigError."""
+def _words(text: str) -> list[str]:
+    """The words of flags that say what is computed. Raises UserError if there are others."""
     try:
-        words = shlex.split(flags)
+        words = shlex.split(text)
     except ValueError as error:
-        raise ConfigError(f"flags: expected words as on a command line, got {flags!r} ({error})") from error
-    if {"-h", "--help"} & set(words):
-        raise ConfigError("--help: expected flags that say how a zoo grows")
-    given, nothing = (vars(build_parser().parse_args(line)) for line in (words, []))
-    elsewhere = {"seed", "config", "data_config", "hp_config"}  # the suite sets these itself
-    if given["images"]:
-        raise ConfigError(f"flags: expected flags that say how a zoo grows, got the word {str(given['images'][0])!r}")
-    for key, value in given.items():
-        if key in elsewhere or (key in nothing and value != nothing[key]):
-            raise ConfigError(f"--{key}: expected flags that say how a zoo grows, got one that the suite sets itself")
+        raise UserError(f"flags: expected words as on a command line, got {text!r} ({error})") from error
+    for word in words:
+        if word.startswith("-") and word.partition("=")[0] not in FLAGS:
+            raise UserError(f"flags: expected some of {' '.join(FLAGS)}, got {word!r}")
     return words
 
 
-def reduced_benchmark(benchmark: Benchmark, task_ids: Sequence[int], source: Path) -> str:
-    """A benchmark file with some tasks of another, each under its name there."""
-    values = benchmark.model_dump(mode="json", exclude_defaults=True) | {
-        "tasks": [list(benchmark.tasks[task_id]) for task_id in task_ids],
-        "task_names": [benchmark.names[task_id] for task_id in task_ids],
-    }
-    head = f"# Tasks {', '.join(map(str, task_ids))} of {source}. Written by utils.suite.\n"
-    return head + yaml.safe_dump(values, sort_keys=False, default_flow_style=None, width=120, allow_unicode=True)
+def read_labelled_csv(path: Path) -> tuple[list[str], dict[str, list[float]]]:
+    """The header without its first word, and the numbers of each line by its first word; empty cells are NaN.
 
+    Lines that begin with ``#`` are comments.
 
-def write_benchmarks(cells: Sequence[Cell]) -> None:
-    """Write the benchmark files that take some tasks only, each whole or not at all. Raises ConfigError."""
-    for path, content in {cell.benchmark_path: cell.reduced for cell in cells if cell.reduced}.items():
-        beside = path.with_name(f".{path.name}.{os.getpid()}")
-        try:
-            path.parent.mkdir(parents=True, exist_ok=True)
-            beside.write_text(content or "", encoding="utf-8")
-            beside.replace(path)
-        except OSError as error:
-            raise ConfigError(f"{path}: could not be written ({error.strerror})") from error
+    Raises:
+        UserError: The file cannot be read, or is not such a table.
+    """
+    try:
+        with open(path, encoding="utf-8", newline="") as file:
+            header, *lines = csv.reader(line for line in file if not line.startswith("#"))
+        rows = {line[0]: [float(cell or "nan") for cell, _ in zip(line[1:], header[1:], strict=True)] for line in lines}
+    except (OSError, ValueError, IndexError, csv.Error) as error:
+        expected = "a header, and lines of a name and as many numbers as the header has"
+        raise UserError(f"{path}: expected {expected} ({in_one_line(error)})") from error
+    return header[1:], rows

@@ -1,22 +1,19 @@
-"""A suite's runs as Ray tasks, for many machines that share a disk. Ray is imported here only, and is an extra.
+"""A suite's runs as Ray tasks, for many machines that share a disk. Only this file imports Ray, which is an extra.
 
-A task holds its share of CPUs and GPUs. Where its worker or its process is killed Ray does it again, and the run goes
-on from its last state: the run folder is all that a task leaves.
+A task holds its share of CPUs and GPUs. If its worker or its process is killed, Ray does it again, and the run goes on
+from its last state: a task leaves nothing but the run folder.
 """
 
 import logging
 import os
 import socket
 from concurrent.futures import Future
-from pathlib import Path
 from typing import Any
 
-from utils.config import ConfigError
+from utils.errors import UserError, in_one_line, short
+from utils.process import ROOT
+from utils.suite.command import Command
 from utils.suite.run import Died, Job, Outcome, carry_out
-
-ROOT = Path(__file__).resolve().parents[2]
-NUM_RETRIES = 3
-ANSWER_SEC = 10
 
 
 def _carry_out_in(folder: str, job: Job) -> Outcome:
@@ -26,60 +23,56 @@ def _carry_out_in(folder: str, job: Job) -> Outcome:
 
 
 class RayPool:
-    """A Ray cluster, each of whose nodes sees the project and the runs under the paths that they have here."""
+    """A Ray cluster. Each of its nodes sees the project and the runs under the paths that they have here."""
 
-    def __init__(self, address: str, *, num_slots: int, threads: int, device: str, per_gpu: int):
+    def __init__(self, command: Command, *, num_cpus: int, threads: int):
         """Start or join a cluster.
 
         Args:
-            address: ``local`` starts one on this machine with so many slots; ``auto`` or another address joins one.
-            num_slots: runs at a time, in a local one.
-            threads: CPUs of a run.
-            device: of the runs; on a GPU a run has its share of one.
-            per_gpu: runs at a time on a GPU.
+            command: ``command.ray`` is ``local`` to start a cluster on this machine; another address is joined.
+            num_cpus: The number of CPUs of a local cluster.
+            threads: The number of CPUs of a run.
 
         Raises:
-            ConfigError: Ray is not installed, there is no cluster at the address, or no node can do a run.
+            UserError: Ray is not installed, there is no cluster at the address, or no node can do a run.
         """
-        self._ray = _import_ray()
-        check_reachable(address)
-        os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")
-        where = {"num_cpus": num_slots * threads} if address == "local" else {"address": address}
-        try:
-            self._ray.init(
-                **where,
-                include_dashboard=False if address == "local" else None,
-                log_to_driver=False,
-                logging_level=logging.ERROR,
-                runtime_env={"env_vars": {"PYTHONPATH": str(ROOT)}},
-            )
-        except (ConnectionError, RuntimeError, ValueError) as error:
-            raise ConfigError(f"--ray: expected a cluster at {address!r}, got none ({_first_line(error)})") from error
-        resources = self._ray.cluster_resources()
-        most_cpus = max(node["Resources"].get("CPU", 0) for node in self._ray.nodes())
-        if threads > most_cpus:
+        self._connect(command.ray or "local", num_cpus)
+        nodes = [node["Resources"] for node in self._ray.nodes()]
+        has_gpu = any(node.get("GPU", 0) > 0 for node in nodes)
+        if max(node.get("CPU", 0) for node in nodes) < threads or (command.device == "cuda" and not has_gpu):
             self.close()
-            raise ConfigError(f"--threads: expected at most {most_cpus:g}, as the largest node has, got {threads}")
-        if device == "cuda" and not resources.get("GPU"):
-            self.close()
-            raise ConfigError(f"--device: expected one that is there (the cluster has no GPU), got {device!r}")
-        with_gpu = device == "cuda" or (device == "auto" and resources.get("GPU", 0) > 0)
-        self.num_slots = max(1, int(resources.get("GPU", 0) * per_gpu if with_gpu else resources["CPU"] // threads))
+            wanted = f"a node with {threads} CPUs and, if --device cuda, a GPU"
+            raise UserError(f"--threads, --device: expected {wanted}, got nodes with {short(nodes)}")
         self._task = self._ray.remote(
             num_cpus=threads,
-            num_gpus=1 / per_gpu if with_gpu else 0,
-            max_retries=NUM_RETRIES,
+            num_gpus=1 / command.per_gpu if has_gpu and command.device in ("auto", "cuda") else 0,
+            max_retries=3,
             retry_exceptions=[Died],
         )(_carry_out_in)
         self._tasks: list[Any] = []
 
+    def _connect(self, address: str, num_cpus: int) -> None:
+        try:
+            import ray
+        except ImportError as error:
+            raise UserError(f"--ray: expected Ray, pip install -r requirements-ray.txt ({error})") from error
+        self._ray: Any = ray
+        check_reachable(address)
+        os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")
+        where = {"num_cpus": num_cpus, "include_dashboard": False} if address == "local" else {"address": address}
+        environment = {"env_vars": {"PYTHONPATH": str(ROOT)}}
+        try:
+            ray.init(**where, log_to_driver=False, logging_level=logging.ERROR, runtime_env=environment)
+        except (ConnectionError, RuntimeError, ValueError) as error:
+            raise UserError(f"--ray: expected a cluster at {address!r}, got none ({in_one_line(error)})") from error
+
     def submit(self, job: Job) -> Future[Outcome]:
-        """Have a job done as soon as there is room."""
+        """Do a job as soon as there is room."""
         self._tasks.append(self._task.remote(os.getcwd(), job))
         return self._tasks[-1].future()
 
     def stop(self) -> None:
-        """Have all jobs save their states and stop."""
+        """Let all jobs save their states and stop."""
         for task in self._tasks:
             self._ray.cancel(task)
 
@@ -88,24 +81,12 @@ class RayPool:
         self._ray.shutdown()
 
 
-def _import_ray() -> Any:
-    try:
-        import ray
-    except ImportError as error:
-        raise ConfigError(f"--ray: expected Ray, pip install -r requirements-ray.txt ({error})") from error
-    return ray
-
-
 def check_reachable(address: str) -> None:
-    """Raise ConfigError where nothing answers at HOST:PORT: Ray itself tries for minutes."""
+    """Raise UserError if nothing answers at HOST:PORT: Ray itself tries for minutes."""
     host, _, port = address.removeprefix("ray://").rpartition(":")
     if not port.isdecimal():
         return  # local, auto
     try:
-        socket.create_connection((host, int(port)), timeout=ANSWER_SEC).close()
+        socket.create_connection((host, int(port)), timeout=10).close()
     except (OSError, OverflowError) as error:
-        raise ConfigError(f"--ray: expected a cluster at {address!r}, got none ({error})") from error
-
-
-def _first_line(error: Exception) -> str:
-    return (str(error).splitlines() or [type(error).__name__])[0]
+        raise UserError(f"--ray: expected a cluster at {address!r}, got none ({error})") from error

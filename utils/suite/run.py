@@ -1,21 +1,27 @@
-"""One run of a suite: a process of ``modelzoo.py`` with its own folder, begun or gone on with."""
+"""One run of a suite: a process of ``modelzoo.py`` with its own folder, begun or gone on with.
+
+On this machine a thread for each run at a time waits for the run's process.
+"""
 
 import os
+import queue
 import shlex
 import subprocess
 import sys
+import threading
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
 
-import filelock
+from utils.errors import UserError
+from utils.process import ROOT
+from utils.run_folder import is_complete, is_locked
 
-PROGRAM = Path(__file__).resolve().parents[2] / "modelzoo.py"
+PROGRAM = ROOT / "modelzoo.py"
 POLL_SEC = 0.2
-TAIL_LINES = 15
-STOPPED = 3  # modelzoo.py's exit status after a signal, its state saved
 
 
 @dataclass(frozen=True)
@@ -23,98 +29,70 @@ class Job:
     """A run to be done.
 
     Attributes:
-        name: for the screen.
-        run_dir: its folder.
-        argv: of ``modelzoo.py``.
-        num_rounds: it has when it is complete.
-        kind: jobs of one kind take about the same time.
+        name: The run's name on the screen.
+        run_dir: The run's folder.
+        argv: The words after ``modelzoo.py`` on its command line.
     """
 
     name: str
     run_dir: Path
     argv: tuple[str, ...]
-    num_rounds: int
-    kind: tuple[str, str]
 
     @property
     def log(self) -> Path:
-        """What the process said, beside the run folder."""
+        """The file with what the process said; it lies beside the run folder."""
         return self.run_dir.with_name(f"{self.run_dir.name}.log")
 
 
 @dataclass(frozen=True)
 class Outcome:
-    """How a job ended, and why where it did not get done."""
+    """How a job ended, and the reason if it was not done."""
 
     status: Literal["done", "failed", "stopped"]
     detail: str = ""
 
 
+def log_size(job: Job) -> int:
+    """How many bytes the job's process has said so far."""
+    return job.log.stat().st_size if job.log.exists() else 0
+
+
 class Died(Exception):
-    """The process was killed, so that it is worth to try again."""
-
-
-def is_complete(run_dir: Path) -> bool:
-    """Whether the run is done: its summary is written last."""
-    return (run_dir / "summary.json").exists()
-
-
-def is_locked(run_dir: Path) -> bool:
-    """Whether a process is writing the run folder."""
-    path = run_dir / ".lock"
-    if not path.exists():
-        return False
-    try:
-        with filelock.FileLock(path, timeout=0):
-            return False
-    except filelock.Timeout:
-        return True
+    """The process was killed, so that it is worth trying again."""
 
 
 def carry_out(job: Job, environment: Mapping[str, str], stopping: Callable[[], bool]) -> Outcome:
     """Begin the run, or go on with it, and wait for its end.
 
-    A folder that another process is writing, such as a run that outlived its suite, is waited for: then either the
-    run is complete, or it is gone on with here.
+    If another process is writing the folder, such as a run that outlived its suite, it is waited for: after that the
+    run is complete, or it goes on here.
 
     Args:
-        job: the run.
-        environment: variables of its process, beside this one's.
-        stopping: whether it is to save its state and stop.
+        job: The run.
+        environment: Variables of its process, beside those of this one.
+        stopping: Whether the run is to save its state and stop.
 
     Raises:
-        Died: the process was killed.
+        Died: The process was killed.
     """
     job.log.parent.mkdir(parents=True, exist_ok=True)
     while not is_complete(job.run_dir):
-        _wait_until_free(job, stopping)
-        if is_complete(job.run_dir):
-            break
         if stopping():
             return Outcome("stopped")
+        if is_locked(job.run_dir):
+            time.sleep(5 * POLL_SEC)
+            continue
         status, said = _run_process(job, environment, stopping)
-        if is_complete(job.run_dir) or is_locked(job.run_dir):
-            continue  # done, or another process was quicker to take the folder
-        if stopping():
-            return Outcome("stopped")
+        if is_complete(job.run_dir) or is_locked(job.run_dir) or stopping():
+            continue  # is_locked: another process was quicker to take the folder
         if status < 0:
             raise Died(f"killed by signal {-status}; the suite, started again, goes on with it\n{said}".strip())
-        reason = "stopped by a signal, the state is saved" if status == STOPPED else f"exit status {status}"
-        return Outcome("failed", f"{reason}\n{said}".strip())
+        return Outcome("failed", f"exit status {status}\n{said}".strip())
     return Outcome("done")
 
 
-def _wait_until_free(job: Job, stopping: Callable[[], bool]) -> None:
-    if not is_locked(job.run_dir):
-        return
-    with open(job.log, "a", encoding="utf-8") as log:
-        log.write(f"utils.suite: another process is writing {job.run_dir}: waiting for it\n")
-    while is_locked(job.run_dir) and not stopping():
-        time.sleep(5 * POLL_SEC)
-
-
 def _run_process(job: Job, environment: Mapping[str, str], stopping: Callable[[], bool]) -> tuple[int, str]:
-    """Exit status and last lines of the job's process; its output goes to the job's log."""
+    """Run the job's process, its output going to the job's log; returns its exit status and its last lines."""
     with open(job.log, "a", encoding="utf-8") as log:
         log.write(f"$ {shlex.join(['python', PROGRAM.name, *job.argv])}\n")
         log.flush()
@@ -130,10 +108,68 @@ def _run_process(job: Job, environment: Mapping[str, str], stopping: Callable[[]
         try:
             while process.poll() is None and not stopping():
                 time.sleep(POLL_SEC)
-        finally:  # also where the thread or the Ray task is interrupted: the run saves its state
+        finally:  # also if the thread or the Ray task is interrupted: the run saves its state
             if process.poll() is None:
                 process.terminate()
             process.wait()
     with open(job.log, encoding="utf-8", errors="replace") as log:
         log.seek(begin)
-        return process.returncode, "\n".join(log.read().splitlines()[-TAIL_LINES:])
+        return process.returncode, "\n".join(log.read().splitlines()[-15:])
+
+
+class LocalPool:
+    """This machine. A slot is a place for one run at a time: the environment variables that give it its GPU."""
+
+    def __init__(self, slots: Sequence[Mapping[str, str]]):
+        self._free: queue.SimpleQueue[Mapping[str, str]] = queue.SimpleQueue()
+        for slot in slots:
+            self._free.put(slot)
+        self._threads = ThreadPoolExecutor(len(slots))
+        self._stopping = threading.Event()
+
+    def submit(self, job: Job) -> Future[Outcome]:
+        """Do a job as soon as a slot is free."""
+        return self._threads.submit(self._work, job)
+
+    def _work(self, job: Job) -> Outcome:
+        slot = self._free.get()
+        try:
+            return carry_out(job, slot, self._stopping.is_set)
+        finally:
+            self._free.put(slot)
+
+    def stop(self) -> None:
+        """Let all jobs save their states and stop."""
+        self._stopping.set()
+
+    def close(self) -> None:
+        """Wait for the threads."""
+        self._threads.shutdown()
+
+
+def num_cores() -> int:
+    """The number of CPU cores that this process may use."""
+    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+
+
+def visible_gpus(device: str) -> list[str]:
+    """The GPUs that runs may use, named as in CUDA_VISIBLE_DEVICES; none if they run elsewhere. Raises UserError."""
+    if device in ("cpu", "mps"):
+        return []
+    import torch  # here, since it takes seconds that a suite on the CPU, or with a mistake, need not wait for
+
+    count = torch.cuda.device_count()
+    given = os.environ.get("CUDA_VISIBLE_DEVICES")
+    names = given.split(",")[:count] if given else [str(index) for index in range(count)]
+    if device.startswith("cuda:"):
+        names = names[int(device.removeprefix("cuda:")) :][:1]
+    if not names and device != "auto":
+        raise UserError(f"--device: expected one that is there ({count or 'no'} GPUs are), got {device!r}")
+    return names
+
+
+def slots(gpus: Sequence[str], *, jobs: int | None, per_gpu: int, threads: int = 1) -> list[dict[str, str]]:
+    """The slots of this machine: as many as the cores allow; with GPUs ``per_gpu`` on each; or ``jobs``."""
+    if not gpus:
+        return [{} for _ in range(jobs or max(1, num_cores() // threads))]
+    return [{"CUDA_VISIBLE_DEVICES": gpus[slot % len(gpus)]} for slot in range(jobs or per_gpu * len(gpus))]

@@ -1,0 +1,275 @@
+"""A suite's runs: carried out, failed, killed, interrupted, spread by Ray."""
+
+import json
+import os
+import signal
+import socket
+import subprocess
+import sys
+import threading
+import time
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+
+import filelock
+import pytest
+
+from tests.make_runs import COLUMN, CONV, ROOT, write_suite
+from utils.errors import StopSignal, UserError
+from utils.run_folder import is_locked
+from utils.suite import __main__ as suite
+from utils.suite import on_ray
+from utils.suite import run as suite_run
+from utils.suite.command import Command
+from utils.suite.run import Job, carry_out
+
+# ---------------------------------------------------------------------------------------------------------------------
+# A run, by a program that does not take seconds to begin
+
+STAND_IN = """
+import os, pathlib, signal, sys, time
+import filelock
+run_dir = pathlib.Path(sys.argv[sys.argv.index("--run_dir") + 1])
+what = sys.argv[1]
+if what == "fail":
+    sys.exit("a mistake")
+run_dir.mkdir(parents=True, exist_ok=True)
+with filelock.FileLock(run_dir / ".lock", timeout=0):
+    if what == "die":
+        os.kill(os.getpid(), signal.SIGKILL)
+    if what == "wait":
+        signal.signal(signal.SIGTERM, lambda *_: sys.exit(3))
+        (run_dir / "state").write_text("begun")
+        time.sleep(60)
+    (run_dir / "summary.json").write_text('{"elapsed_sec": 1.0}')
+"""
+
+
+@pytest.fixture
+def stand_in(tmp_path, monkeypatch):
+    (tmp_path / "program.py").write_text(STAND_IN)
+    monkeypatch.setattr(suite_run, "PROGRAM", tmp_path / "program.py")
+
+    def job(what: str, name: str = "s0") -> Job:
+        run_dir = tmp_path / "runs" / name
+        return Job(f"{what} {name}", run_dir, (what, "--run_dir", str(run_dir)))
+
+    return job
+
+
+def wait_for(path: Path, sec: float = 60) -> None:
+    end = time.monotonic() + sec
+    while not path.exists():
+        assert time.monotonic() < end, f"{path} did not appear"
+        time.sleep(0.05)
+
+
+def test_a_run_that_is_to_stop_gets_the_signal_once_and_its_time(stand_in):
+    job, stopping = stand_in("wait"), threading.Event()
+    with ThreadPoolExecutor(1) as threads:
+        future = threads.submit(carry_out, job, {}, stopping.is_set)
+        wait_for(job.run_dir / "state")
+        stopping.set()
+        assert future.result().status == "stopped"
+    assert not is_locked(job.run_dir)
+
+
+def test_a_folder_that_another_process_writes_is_waited_for(stand_in):
+    job = stand_in("do")
+    job.run_dir.mkdir(parents=True)
+    with ThreadPoolExecutor(1) as threads:
+        with filelock.FileLock(job.run_dir / ".lock"):
+            future = threads.submit(carry_out, job, {}, lambda: False)
+            time.sleep(0.3)
+            assert not future.done()
+        assert future.result().status == "done"
+
+
+def run_jobs(jobs, num_slots=2):
+    pool = suite_run.LocalPool([{}] * num_slots)
+    signals = {number: signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)}
+    try:
+        stop = StopSignal()
+        stop.defer()
+        return suite.run_all(jobs, pool, stop)
+    finally:
+        pool.close()
+        for number, handler in signals.items():
+            signal.signal(number, handler)
+
+
+def test_a_failed_run_does_not_stop_the_others(stand_in, capsys):
+    outcomes = run_jobs([stand_in("do", "s0"), stand_in("fail", "s1"), stand_in("die", "s2"), stand_in("do", "s3")])
+    assert sorted(outcome.status for outcome in outcomes) == ["done", "done", "failed", "failed"]
+    lines = capsys.readouterr().out.splitlines()
+    assert {"begins   do s3", "         exit status 1", "         a mistake"} <= set(lines)
+    assert "         Died: killed by signal 9; the suite, started again, goes on with it" in lines
+    assert any(line.startswith("failed   fail s1   [") for line in lines)
+    assert lines[-1].endswith("[4 of 4]") or "         log: " in lines[-1]
+
+
+# ---------------------------------------------------------------------------------------------------------------------
+# Real runs
+
+
+def start(path: Path, *flags: str) -> subprocess.Popen:
+    return subprocess.Popen(
+        [sys.executable, "-m", "utils.suite", str(path), "--jobs", "1", "--device", "cpu", *flags],
+        cwd=path.parent,
+        env={**os.environ, "PYTHONPATH": str(ROOT), "OMP_NUM_THREADS": "1"},
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+    )
+
+
+def finish(path: Path, *flags: str) -> tuple[int, str, str]:
+    process = start(path, *flags)
+    out, err = process.communicate(timeout=300)
+    return process.returncode, out, err
+
+
+def records(folder: Path) -> dict[str, list]:
+    """Each run's rounds, without the seconds."""
+    found = {}
+    for path in sorted(folder.rglob("rounds.jsonl")):
+        lines = [json.loads(line) for line in path.read_text().splitlines()]
+        found[str(path.relative_to(folder))] = [{k: v for k, v in line.items() if k != "seconds"} for line in lines]
+    return found
+
+
+def begun(log: Path) -> int:
+    return log.read_text().count("$ python modelzoo.py")
+
+
+def test_a_suite_end_to_end(tmp_path):
+    """One run is done, another fails; the second time the first is not run again."""
+    missing = {"benchmark": str(ROOT / "config/dataset/split_mnist.yaml"), "recipe": str(CONV)}
+    columns = {"Digits": COLUMN | {"flags": "--task_ids 0"}, "Missing": missing}
+    path = write_suite(tmp_path / "try.yaml", columns=columns, rows={"Isolated": "--continual --tasks_per_round 1"})
+    status, out, err = finish(path, "--no_download", "--data_dir", str(tmp_path / "nowhere"))
+    assert (status, err) == (1, "")
+    assert "failed   Isolated / Missing / seed 0" in out
+    assert "exit status 2" in out
+    assert "2 runs: 0 were complete before, 1 done, 1 failed" in out
+    folder = tmp_path / "runs/try/isolated"
+    assert (folder / "digits/s0/summary.json").exists()
+    assert begun(folder / "digits/s0.log") == 1
+    status, out, _ = finish(path, "--only", "digits")
+    assert status == 0
+    assert "1 runs: 1 were complete before, 0 done, 0 failed" in out
+    assert begun(folder / "digits/s0.log") == 1
+
+
+def write_long_suite(folder: Path) -> Path:
+    return write_suite(folder / "try.yaml", flags="--epochs 6 --samples 100", columns={"Digits": COLUMN})
+
+
+@pytest.fixture
+def long_suite(tmp_path):
+    """Two runs of some seconds."""
+    return write_long_suite(tmp_path)
+
+
+@pytest.fixture(scope="module")
+def undisturbed(tmp_path_factory):
+    """Their records where nothing is killed."""
+    path = write_long_suite(tmp_path_factory.mktemp("undisturbed"))
+    status, _, err = finish(path)
+    assert (status, err) == (0, "")
+    return records(path.parent / "runs/try")
+
+
+def children_of(pid: int) -> list[int]:
+    found = subprocess.run(["pgrep", "-P", str(pid)], capture_output=True, text=True, check=False).stdout
+    return [int(word) for word in found.split()]
+
+
+@pytest.mark.slow
+def test_killed_and_started_again_every_run_is_done_once_with_the_same_numbers(long_suite, undisturbed):
+    """First a worker is killed, then the suite; its runs go on, and the suite that comes after waits for them."""
+    folder = long_suite.parent / "runs/try"
+    process = start(long_suite, "--checkpoint_every_sec", "0.5")
+    wait_for(folder / "isolated/digits/s0/rounds.jsonl")
+    os.kill(children_of(process.pid)[0], signal.SIGKILL)
+    wait_for(folder / "model_zoo_b_2/digits/s0/rounds.jsonl")
+    process.kill()
+    out, _ = process.communicate()
+    assert "killed by signal 9; the suite, started again, goes on with it" in out
+    status, out, err = finish(long_suite)
+    assert (status, err) == (0, "")
+    assert "2 runs: 0 were complete before, 2 done, 0 failed" in out
+    assert records(folder) == undisturbed
+    assert begun(folder / "isolated/digits/s0.log") == 2  # the second time it went on
+    assert begun(folder / "model_zoo_b_2/digits/s0.log") == 1  # waited for
+
+
+@pytest.mark.slow
+def test_interrupted_it_saves_the_states_and_prints_the_command_to_go_on(long_suite, undisturbed):
+    process = start(long_suite)
+    wait_for(long_suite.parent / "runs/try/isolated/digits/s0/rounds.jsonl")
+    process.send_signal(signal.SIGINT)
+    out, err = process.communicate(timeout=60)
+    assert (process.returncode, err) == (3, "")
+    assert "2 stopped" in out
+    assert f"to go on: python -m utils.suite {long_suite} --jobs 1 --device cpu" in out
+    assert (long_suite.parent / "runs/try/isolated/digits/s0/checkpoint").exists()
+    assert finish(long_suite)[0] == 0
+    assert records(long_suite.parent / "runs/try") == undisturbed
+
+
+def process_of(run_dir: Path) -> int:
+    """The process of a run whose folder has an absolute path."""
+    found = subprocess.run(["pgrep", "-f", f"modelzoo.py .*{run_dir} "], capture_output=True, text=True, check=True)
+    return int(found.stdout.split()[0])
+
+
+def parent_of(pid: int) -> int:
+    return int(subprocess.run(["ps", "-o", "ppid=", "-p", str(pid)], capture_output=True, text=True, check=True).stdout)
+
+
+@pytest.mark.slow
+def test_by_ray_what_is_killed_is_done_again(long_suite, undisturbed):
+    """Of one run the process is killed, of the other Ray's worker."""
+    pytest.importorskip("ray", reason="Ray is an extra: pip install -r requirements-ray.txt")
+    folder = long_suite.parent / "by_ray"
+    process = start(long_suite, "--ray", "--suite_dir", str(folder))
+    first, second = folder / "isolated/digits/s0", folder / "model_zoo_b_2/digits/s0"
+    wait_for(first / "rounds.jsonl")
+    os.kill(process_of(first), signal.SIGKILL)
+    wait_for(second / "rounds.jsonl")
+    os.kill(parent_of(process_of(second)), signal.SIGKILL)
+    out, _ = process.communicate(timeout=300)
+    assert process.returncode == 0, out
+    assert "2 runs: 0 were complete before, 2 done, 0 failed" in out
+    assert begun(first.with_name("s0.log")) == 2
+    assert records(folder) == undisturbed
+
+
+@pytest.mark.slow
+def test_by_ray_interrupted_it_saves_the_states(long_suite):
+    pytest.importorskip("ray", reason="Ray is an extra: pip install -r requirements-ray.txt")
+    folder = long_suite.parent / "by_ray"
+    process = start(long_suite, "--ray", "--suite_dir", str(folder))
+    wait_for(folder / "isolated/digits/s0/rounds.jsonl")
+    process.send_signal(signal.SIGTERM)
+    out, _ = process.communicate(timeout=60)
+    assert process.returncode == 3, out
+    assert "stopped by a signal" in (folder / "isolated/digits/s0.log").read_text()
+
+
+def test_a_cluster_that_does_not_answer_is_a_line():
+    with socket.socket() as taken:
+        taken.bind(("127.0.0.1", 0))  # and nobody listens
+        address = f"127.0.0.1:{taken.getsockname()[1]}"
+        with pytest.raises(UserError, match=f"--ray: expected a cluster at '{address}', got none"):
+            on_ray.check_reachable(address)
+        taken.listen()
+        for reachable in (address, f"ray://{address}", "auto", "local"):
+            on_ray.check_reachable(reachable)
+
+
+def test_ray_that_is_missing_is_a_line(monkeypatch):
+    monkeypatch.setitem(sys.modules, "ray", None)
+    with pytest.raises(UserError, match=r"requirements-ray\.txt"):
+        on_ray.RayPool(Command(suite=Path("x.yaml"), ray="local"), num_cpus=1, threads=1)

@@ -1,0 +1,49 @@
+"""This process: how long it has run, by phase, how much memory it has held, and the commit of its program."""
+
+import contextlib
+import os
+import subprocess
+import time
+from pathlib import Path
+
+ROOT = Path(__file__).resolve().parent.parent
+BEGAN = time.perf_counter()  # when the program began, its first imports aside
+
+
+class Stopwatch:
+    """Seconds by phase: the time since the last lap goes to the phase that the next lap names."""
+
+    def __init__(self, seconds: dict[str, float] | None = None, *, since: float | None = None):
+        self.seconds = dict(seconds or {})
+        self._last = time.perf_counter() if since is None else since
+
+    def lap(self, phase: str) -> None:
+        """Add the time since the last lap to a phase."""
+        now = time.perf_counter()
+        self.seconds[phase] = self.seconds.get(phase, 0.0) + now - self._last
+        self._last = now
+
+
+def process_sec() -> float:
+    """Seconds since the program began."""
+    return time.perf_counter() - BEGAN
+
+
+def peak_mem_gb() -> float:
+    """The most memory that this process has held so far, in GB (1e9 bytes), without a GPU's; 0 if it is not known."""
+    with contextlib.suppress(OSError, KeyError):  # Linux alone has the file
+        status = dict(line.split(":", 1) for line in Path("/proc/self/status").read_text().splitlines())
+        return int(status["VmHWM"].split()[0]) * 1024 / 1e9
+    return 0.0
+
+
+def commit() -> str | None:
+    """The commit of the program's own repository, ``-dirty`` if it has changes; None if there is none."""
+    command = ["git", "describe", "--always", "--dirty", "--abbrev=12", "--exclude=*"]
+    own = {key: value for key, value in os.environ.items() if not key.startswith("GIT_")}
+    own["GIT_CEILING_DIRECTORIES"] = str(ROOT.parent)  # a repository around this one is not ours
+    try:
+        described = subprocess.run(command, cwd=ROOT, env=own, capture_output=True, text=True, check=False)
+    except OSError:  # git is not installed
+        return None
+    return described.stdout.strip() or None

@@ -1,0 +1,50 @@
+"""The command line of ``python -m utils.suite``, typed and checked."""
+
+import argparse
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Annotated
+
+from pydantic import Field, model_validator
+
+from utils.config import Frozen, add_flags, validate
+from utils.errors import Parser
+
+Count = Annotated[int, Field(ge=1)]
+PASSED_ON = {"data_dir", "no_download", "compile", "checkpoint_every_sec"}  # to every run, as they were given
+
+
+class Command(Frozen):
+    """The suite file, and the flags with their help."""
+
+    suite: Path
+    seeds: tuple[Annotated[int, Field(ge=0)], ...] | None = Field(None, description="in place of the suite's")
+    only: str = Field("", description="only runs whose name, 'method / benchmark / seed 0', has these words in it")
+    jobs: Count | None = Field(None, description="runs at a time (as fit the cores; with GPUs --per_gpu on each)")
+    per_gpu: Count = Field(1, description="runs at a time on a GPU")
+    ray: str | None = Field(None, description="by Ray: a local cluster, or auto or an address")
+    suite_dir: Path | None = Field(None, description="the folder of the runs (runs/<name of the suite file>)")
+    dry_run: bool = Field(False, description="check everything and print the commands; write nothing")
+    data_dir: Path | None = Field(None, description="where data sets are looked for, and downloaded to (./data)")
+    no_download: bool = Field(False, description="never touch the network")
+    device: str = Field("auto", pattern=r"^(auto|cpu|mps|cuda(:\d+)?)$", description="auto, cpu, cuda, cuda:1, mps")
+    threads: Count | None = Field(None, description="CPU threads of a run (1; with GPUs its share of cores)")
+    compile: bool = Field(False, description="compile the training step: for long runs on a GPU")
+    checkpoint_every_sec: float | None = Field(None, ge=0, description="training lost at most (300)")
+
+    @model_validator(mode="after")
+    def _check(self) -> "Command":
+        if self.ray and self.device.startswith("cuda:"):
+            raise ValueError(f"device: expected cuda beside --ray, which gives each run its GPU, got {self.device!r}")
+        if self.jobs and self.ray not in (None, "local"):
+            raise ValueError("jobs: expected without an address for --ray, where the cluster decides, got both")
+        return self
+
+
+def read_command(argv: Sequence[str]) -> Command:
+    """The command line as typed values. Raises UserError."""
+    about = "Run every method of a suite on every benchmark with every seed, except what is complete."
+    parser = Parser("utils.suite", description=about, allow_abbrev=False, argument_default=argparse.SUPPRESS)
+    parser.add_argument("suite", metavar="SUITE.yaml", help="a file as those in config/suite")
+    add_flags(parser, Command, seeds={"nargs": "+"}, ray={"nargs": "?", "const": "local"})
+    return validate(Command, vars(parser.parse_args(argv)))
