@@ -7,6 +7,9 @@ import torch
 
 from tests.small_runs import run, tiny_flags
 
+# In a shell's background SIGINT is ignored, by the processes that tests start too.
+signal.signal(signal.SIGINT, signal.default_int_handler)
+
 # The same examples each time: a change that breaks nothing is not to fail by chance. `--hypothesis-profile default`
 # searches on.
 hypothesis.settings.register_profile("repeatable", derandomize=True)
