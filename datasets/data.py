@@ -21,17 +21,22 @@ _BLOCK_BYTES = 1 << 24  # of images that are read at once for a fingerprint
 
 @dataclass(frozen=True)
 class ImageData:
-    """A data set in memory: uint8 images ``[N, H, W, C]``, and int64 class ids ``[N]`` that index ``class_names``."""
+    """A data set in memory: uint8 images ``[N, H, W, C]``, and int64 class ids ``[N]`` that index ``class_names``.
+
+    ``drawn_as`` has a name for each class. Of classes with one name the same examples are drawn, counted within the
+    class: variants of one class, whose images stand in the same order. Empty: each class is drawn by its own name.
+    """
 
     train_images: Tensor
     train_classes: Tensor
     test_images: Tensor
     test_classes: Tensor
     class_names: tuple[str, ...]
+    drawn_as: tuple[str, ...] = ()
 
     def to(self, device: torch.device) -> "ImageData":
         """The same data on a device (images and class ids move once; tasks are cut from them there)."""
-        moved: dict[str, Any] = {key: value.to(device) for key, value in vars(self).items() if key != "class_names"}
+        moved: dict[str, Any] = {key: value.to(device) for key, value in vars(self).items() if torch.is_tensor(value)}
         return replace(self, **moved)
 
 
@@ -101,8 +106,8 @@ def cut_tasks(
     Args:
         data: The data set.
         tasks: Each task's class ids, in the order of its labels.
-        settings: The names of the tasks; how many training examples of a class are kept, and the seed. A class, by its
-            name, keeps the same examples in whichever task and place it appears.
+        settings: The names of the tasks; how many training examples of a class are kept, and the seed. A class keeps
+            the same examples in whichever task and place it appears, and so do the variants of a class.
         augmentation: What may be done to a training image.
 
     Raises:
@@ -113,12 +118,12 @@ def cut_tasks(
         images, classes = getattr(data, f"{part}_images"), getattr(data, f"{part}_classes")
         rows_of_label = []
         for class_id in tasks[task_id]:
-            name = data.class_names[class_id]
+            name, drawn_as = data.class_names[class_id], (data.drawn_as or data.class_names)[class_id]
             rows = torch.nonzero(classes == class_id).flatten()
             if not len(rows):
                 raise UserError(f"tasks[{task_id}]: expected {part} images of class {name!r}, got none")
             if part == "train" and settings.samples is not None:
-                random = generator(settings.seed, "samples", name)
+                random = generator(settings.seed, "samples", drawn_as)
                 kept = torch.randperm(len(rows), generator=random)[: settings.samples]
                 rows = rows[kept.sort().values.to(rows.device)]
             rows_of_label.append(rows)

@@ -87,6 +87,7 @@ def _variants(
         stacked(mnist.test_images),
         coded(mnist.test_classes),
         names,
+        drawn_as=mnist.class_names * NUM_VARIANTS,  # all variants keep the same originals
     )
 
 

@@ -3,8 +3,9 @@ import pytest
 import torch
 from torchvision.transforms.functional import rotate
 
+from datasets.data import Augmentation, cut_tasks
 from datasets.modmnist import load_permuted_mnist, load_rotated_mnist, permuted, rotated
-from tests.make_data import REAL_DATA, asked, digest, random_arrays
+from tests.make_data import REAL_DATA, asked, digest, random_arrays, settings
 from utils.errors import UserError
 
 # Digests of the first 16 training images of MNIST in each variant.
@@ -57,6 +58,21 @@ def test_only_the_variants_asked_for_are_made(small_mnist, load):
     assert np.array_equal(data.train_images[:30, ..., 0], arrays["x_train"])  # variant 0 is MNIST itself
     assert len(data.class_names) == 360
     assert data.class_names[37] in ("7 at 30 degrees", "7 permuted 3")
+
+
+@pytest.mark.parametrize("load", [load_rotated_mnist, load_permuted_mnist])
+def test_all_variants_keep_the_same_originals_under_samples(small_mnist, load):
+    folder, arrays = small_mnist
+    arrays["y_train"][:] = np.arange(30) % 2
+    np.savez(folder / "mnist.npz", **arrays)
+    benchmark, options = asked(folder, tasks=((0, 1), (20, 21), (31, 30)))
+    data = load(benchmark, options)
+    tasks = cut_tasks(data, benchmark.tasks, settings(benchmark, samples=4), Augmentation())
+    plain, turned, swapped = (sorted((task.train.rows % 30).tolist()) for task in tasks)  # places in MNIST itself
+    assert plain == turned == swapped
+    assert len(plain) == 8
+    other_seed = cut_tasks(data, benchmark.tasks, settings(benchmark, samples=4, seed=1), Augmentation())
+    assert sorted(other_seed[0].train.rows.tolist()) != plain
 
 
 @pytest.mark.parametrize("variant", range(36))
