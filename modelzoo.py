@@ -13,7 +13,10 @@ The class ModelZoo is the method; below it is the command line: python modelzoo.
 import sys
 import warnings
 from collections.abc import Generator, Iterator, Sequence
+from pathlib import Path
 from typing import Any
+
+sys.path.insert(0, str(Path(__file__).resolve().parent))  # python -P and -I leave it out
 
 import numpy as np
 import torch
@@ -24,12 +27,14 @@ from datasets.custom import read_image
 from datasets.data import Minibatches, Task, replay_repeats, replay_subset
 from net.build_net import build_net
 from net.multihead import MultiHead
-from net.zoo import PREDICTION_BATCH, Average, SavedZoo, predict
-from utils.checkpoint import command_line, command_to_resume, first_change
-from utils.config import Grow, Settings, Use, read_command, settings_to_yaml
-from utils.device import choose_device, describe_device, is_out_of_memory, seconds_each, set_up_process
+from net.zoo import PREDICTION_BATCH, Answers, Average, SavedZoo, accuracy, predict
+from utils.checkpoint import command_line, command_to_resume, first_change, with_data_of
+from utils.command_line import Grow, Use, read_command
+from utils.config import Settings, settings_to_yaml
+from utils.device import describe_device, is_out_of_memory, seconds_by_flags, seconds_each, set_up_process
 from utils.errors import StopSignal, UserError
-from utils.logger import Screen
+from utils.logger import Screen, open_screens
+from utils.progress import Progress
 from utils.records import Record, Round, RoundSize, TaskInfo, ZooInfo, plan_table, table, time_estimate
 from utils.run_folder import RunFolder, read_summary, settings_of
 from utils.run_net import Training, diverged
@@ -93,9 +98,9 @@ class ModelZoo:
             self.training = self.begin_training(chosen)
             for _ in self.training.steps():
                 yield "training"
-            votes = yield from self.add_learner(self.training, chosen)
-            learner = self.training.network
-            record = self.record(chosen, weights)
+            answers = yield from self.ask(self.training, chosen)
+            votes = self.count_in(answers)
+            learner, record = self.training.network, self.record(weights, self.training.epoch_loss, answers)
             self.round_id, self.training = self.round_id + 1, None
             yield Round(record, votes, learner)
 
@@ -183,8 +188,8 @@ class ModelZoo:
                 rows[t] = rows[t][replay_repeats(self.train[t].labels, repeats, self.random("repeats", t))]
         return list(rows.values())
 
-    def add_learner(self, training: Training[MultiHead], chosen: list[int]) -> Generator[str, None, dict[int, float]]:
-        """Ask a trained learner once about each of its tasks, then count its answers in; returns its vote on each."""
+    def ask(self, training: Training[MultiHead], chosen: list[int]) -> Generator[str, None, Answers]:
+        """Ask a trained learner, once and for all, about the training and the test examples of each of its tasks."""
         answers = {}
         for head, t in enumerate(chosen):
             train, test = self.tasks[t].train, self.tasks[t].test
@@ -195,25 +200,31 @@ class ModelZoo:
             if not (torch.isfinite(on_train).all() and torch.isfinite(on_test).all()):
                 raise diverged(training.name, training.num_epochs - 1)
             answers[t] = on_train, on_test
+        return answers
+
+    def count_in(self, answers: Answers) -> dict[int, float]:
+        """Add a learner's answers to the zoo's predictions; returns its vote on each of its tasks."""
         # Under limited replay only a task's first learner saw all of its data, so its vote is larger.
         first_vote = 1 / self.settings.replay_frac if self.settings.replay_frac > 0 else 1.0
-        votes = {t: 1.0 if self.train[t].votes else first_vote for t in chosen}
+        votes = {t: 1.0 if self.train[t].votes else first_vote for t in answers}
         for t, (on_train, on_test) in answers.items():
             self.train[t].add(on_train, votes[t])
             self.test[t].add(on_test, votes[t])
         return votes
 
-    def record(self, chosen: list[int], weights: dict[int, float]) -> Record:
-        """The zoo after this round: its losses and accuracies on all tasks seen."""
+    def record(self, weights: dict[int, float], epoch_loss: list[float], answers: Answers) -> Record:
+        """The zoo after this round, its losses and accuracies on all tasks seen; and its new learner alone."""
         seen = sorted(self.usable)
         return Record(
             round=self.round_id,
-            tasks=chosen,
+            tasks=list(answers),
             weights=weights,
             train_loss={t: self.train[t].loss() for t in seen},
             train_accuracy={t: self.train[t].accuracy() for t in seen},
             test_loss={t: self.test[t].loss() for t in seen},
             test_accuracy={t: self.test[t].accuracy() for t in seen},
+            epoch_loss=epoch_loss,
+            learner_accuracy={t: accuracy(on_test, self.test[t].labels) for t, (_, on_test) in answers.items()},
         )
 
     def seed(self, *name: str | int) -> int:
@@ -262,26 +273,22 @@ def grow(command: Grow, argv: list[str], device: torch.device, screen: Screen, s
         zoo = ModelZoo(tasks, folder.settings, compiled=command.options.compile)
         check_network(zoo.build_learner([0]), folder.settings, screen)  # before a folder is made
         folder.begin(zoo, describe_zoo(tasks, folder.settings), argv, describe_device(device))
-        screen.start_bar([size.num_minibatches(folder.settings) for size in ModelZoo(tasks, folder.settings).plan()])
         stop.defer()
-        for event in zoo.grow():
-            folder.keep(event, zoo)
-            if zoo.training:
-                screen.advance(zoo.round_id, zoo.training.epoch, zoo.training.num_done)
-            if stop.received:
-                folder.save(zoo)
-                again = f"to go on: {command_to_resume(argv)}"
-                raise UserError(f"stopped by a signal, the state is saved; {again}", exit_status=3)
-        screen.stop_bar()
+        with Progress(screen, ModelZoo(tasks, folder.settings).plan(), folder.settings) as progress:
+            for event in zoo.grow():
+                folder.keep(event, zoo)
+                progress.show(zoo)
+                if stop.received:
+                    folder.save(zoo)
+                    again = f"to go on: {command_to_resume(argv)}"
+                    raise UserError(f"stopped by a signal, the state is saved; {again}", exit_status=3)
         folder.finish(zoo)
-        screen.say(folder.closing_table())
-        screen.say(f"written to {folder.path}; the figure is {folder.path / 'accuracy.png'}")
+        screen.say(f"{folder.closing_table()}\nwritten to {folder.path}; the figure is {folder.path / 'accuracy.png'}")
 
 
 def check_network(learner: MultiHead, settings: Settings, screen: Screen) -> None:
     """Say so if the recipe asks for dropout and the network has none."""
-    has_dropout = any(isinstance(module, torch.nn.Dropout) for module in learner.modules())
-    if settings.recipe.dropout > 0 and not has_dropout:
+    if settings.recipe.dropout > 0 and not any(isinstance(module, torch.nn.Dropout) for module in learner.modules()):
         screen.warn(f"dropout {settings.recipe.dropout}: the network {settings.recipe.model} has no dropout")
 
 
@@ -289,25 +296,33 @@ def rehearse(command: Grow, device: torch.device, screen: Screen) -> None:
     """The dry run: check everything, print the settings, the plan and the time it may take; write nothing."""
     settings = command.settings
     tasks = build_dataset(settings, command.options, device)
-    screen.say(settings_to_yaml(settings))
     zoo = ModelZoo(tasks, settings, compiled=command.options.compile)
     plan = list(zoo.plan())
-    screen.say(plan_table(plan))
+    screen.say(f"{settings_to_yaml(settings)}\n{plan_table(plan)}")
     zoo.round_id -= 1  # the last round is timed
     chosen, _ = zoo.draw_tasks()
-    training = zoo.begin_training(chosen)
-    train_sec = seconds_each(training.steps(), device) / min(settings.recipe.batch, plan[-1].num_train)
-    test = tasks[chosen[0]].test
-    predicting = predict(training.network, 0, test.images, test.rows, torch.empty_like(zoo.test[chosen[0]].total))
+
+    def training(precision: str) -> Iterator[int]:
+        recipe = settings.recipe.model_copy(update={"precision": precision})
+        zoo.settings = settings.model_copy(update={"recipe": recipe})
+        return zoo.begin_training(chosen).steps()
+
+    images_a_step = min(settings.recipe.batch, plan[-1].num_train)
+    seconds = seconds_by_flags(training, settings.recipe.precision, device)
+    test, out = tasks[chosen[0]].test, torch.empty_like(zoo.test[chosen[0]].total)
+    predicting = predict(zoo.build_learner(chosen), 0, test.images, test.rows, out)
     predict_sec = seconds_each(predicting, device) / min(PREDICTION_BATCH, len(test))
-    screen.say(f"on {describe_device(device)}:")
-    screen.say(time_estimate(plan, settings.epochs, train_sec=train_sec, predict_sec=predict_sec))
+    train_sec = next(iter(seconds.values())) / images_a_step  # as the command says
+    estimate = time_estimate(plan, settings.epochs, train_sec=train_sec, predict_sec=predict_sec)
+    speeds = sorted(((images_a_step / sec, flags) for flags, sec in seconds.items()), reverse=True)
+    found = table(speeds, ["training images a second", "with (the fastest first)"], floatfmt=",.0f")
+    screen.say(f"on {describe_device(device)}:\n{estimate}\n{found}")
 
 
 def evaluate(command: Use, device: torch.device, screen: Screen) -> bool:
     """Print test accuracies of a grown zoo beside those in its summary; returns whether all are equal."""
     run_dir = command.run_dir
-    settings, saved = settings_of(run_dir), read_summary(run_dir).final_accuracy
+    settings, saved = with_data_of(settings_of(run_dir), command.data_from), read_summary(run_dir).final_accuracy
     zoo = SavedZoo.load(run_dir, device=device)
     num_tasks = len(settings.benchmark.tasks)
     num_seen = settings.num_rounds if settings.continual else num_tasks
@@ -315,8 +330,7 @@ def evaluate(command: Use, device: torch.device, screen: Screen) -> bool:
         got = f"{len(saved)} in summary.json, {len(zoo.info.tasks)} in zoo/zoo.json"
         raise UserError(f"{run_dir}: expected {num_seen} tasks seen of {num_tasks}, got {got}")
     tasks = build_dataset(settings, command.options, device)
-    changed = first_change(zoo.info.tasks, describe_zoo(tasks, settings).tasks)
-    if changed:
+    if changed := first_change(zoo.info.tasks, describe_zoo(tasks, settings).tasks):
         screen.say(f"the data are not those of the run: {changed}")
         return False
     rows, num_equal = [], 0
@@ -346,8 +360,7 @@ def classify(command: Use, device: torch.device, screen: Screen) -> None:
 
 def carry_out(command: Grow | Use, argv: list[str], screen: Screen, stop: StopSignal) -> int:
     """Do what the command line says; returns the exit status."""
-    set_up_process(command.options.threads)
-    device = choose_device(command.options.device)
+    device = set_up_process(command.options)
     if isinstance(command, Use) and command.images:
         classify(command, device, screen)
     elif isinstance(command, Use):
@@ -362,6 +375,7 @@ def carry_out(command: Grow | Use, argv: list[str], screen: Screen, stop: StopSi
 def main(argv: Sequence[str] | None = None) -> int:
     """Run the command line; returns the exit status."""
     argv = sys.argv[1:] if argv is None else list(argv)
+    open_screens()
     stop, screen = StopSignal(), Screen()
     warnings.showwarning = lambda message, *_: screen.warn(str(message))
     try:
@@ -369,7 +383,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     except UserError as error:
         screen.fail(str(error))
         return error.exit_status
-    except OSError as error:  # no room, no permission
+    except (OSError, Warning) as error:  # no room, no permission; a warning is raised under python -W error alone
         screen.fail(f"{error}; what was saved before is kept")
         return 2
     except (MemoryError, RuntimeError) as error:

@@ -27,7 +27,8 @@ from datasets.data import Task
 from modelzoo import ModelZoo
 from net.multihead import MultiHead
 from net.zoo import PREDICTION_BATCH
-from utils.config import Grow, Settings, read_command
+from utils.command_line import Grow, read_command
+from utils.config import Options, Settings
 from utils.device import choose_device, describe_device, set_up_process, synchronise
 from utils.process import ROOT, commit
 from utils.records import Record
@@ -104,10 +105,10 @@ def interleave(lanes: Mapping[str, Lane], repeats: int) -> dict[str, list[float]
 
 def loop_rows(data_dir: Path, threads: int, repeats: int) -> list[Row]:
     """Bare step, training and prediction of each network, training also in parts of the bare step of the same turn."""
-    set_up_process(threads)
+    device = set_up_process(Options(threads=threads))
     rows = []
     for model, count in (("conv", 40), ("wrn", 2)):
-        rates = interleave(training_lanes(model, data_dir, choose_device("auto"), count=count), repeats)
+        rates = interleave(training_lanes(model, data_dir, device, count=count), repeats)
         (_, bare), *others = rates.items()
         rows += [row(name, threads, values, "images/s") for name, values in rates.items()]
         for name, values in others[:2]:

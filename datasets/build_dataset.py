@@ -1,6 +1,8 @@
 """From what a benchmark file says to the list of its tasks."""
 
+import warnings
 from collections.abc import Callable, Sequence
+from unicodedata import normalize
 
 import torch
 
@@ -31,12 +33,17 @@ def build_dataset(settings: Settings, options: Options, device: torch.device) ->
         options: Where data sets are looked for, and whether they may be downloaded and cached.
         device: Where the images shall be.
 
+    Warns if the training images have no pixel above 1.
+
     Raises:
         UserError: The benchmark is wrong, or the data cannot be found or downloaded, is damaged, or lacks a class.
     """
     benchmark = settings.benchmark
     _check_keys(benchmark)
     data = DATA_SETS[benchmark.dataset](benchmark, options)
+    if all(images.max() <= 1 for images in data.train_images.split(100)):  # mostly the first ones tell
+        got = "got none above 1 in the training images: were they divided by 255?"
+        warnings.warn(f"{benchmark.root or benchmark.dataset}: expected pixels uint8 0..255, {got}", stacklevel=2)
     tasks = [_class_ids(classes, task_id, data.class_names) for task_id, classes in enumerate(benchmark.tasks)]
     augmentation = _augmentation(benchmark, num_channels=data.train_images.shape[3])
     return cut_tasks(data.to(device), tasks, settings, augmentation)
@@ -47,15 +54,14 @@ def _check_keys(benchmark: Benchmark) -> None:
     if benchmark.dataset not in DATA_SETS:
         raise UserError(f"dataset: expected one of {', '.join(DATA_SETS)}, got {short(benchmark.dataset)}")
     for key, taken_by in OWN_KEYS.items():
-        value = getattr(benchmark, key)
-        if value is not None and benchmark.dataset not in taken_by:
+        if (value := getattr(benchmark, key)) is not None and benchmark.dataset not in taken_by:
             raise UserError(f"{key}: expected none for {benchmark.dataset}, got {short(str(value))}")
 
 
 def _class_ids(classes: Sequence[int | str], task_id: int, class_names: Sequence[str]) -> list[int]:
-    """A task's classes, given by name or by id, as ids of the data set. Raises UserError."""
-    ids = {name: class_id for class_id, name in enumerate(class_names)}
-    known = [ids.get(item, -1) if isinstance(item, str) else item for item in classes]
+    """A task's classes, given by name (in any Unicode form) or by id, as ids of the data set. Raises UserError."""
+    ids = {normalize("NFC", name): class_id for class_id, name in enumerate(class_names)}
+    known = [ids.get(normalize("NFC", item), -1) if isinstance(item, str) else item for item in classes]
     for item, class_id in zip(classes, known, strict=True):
         if not 0 <= class_id < len(class_names):
             expected = f"a class of {short(list(class_names))}, or an id 0..{len(class_names) - 1}"

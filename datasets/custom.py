@@ -5,6 +5,7 @@ import hashlib
 import warnings
 from collections.abc import Iterator, Sequence
 from pathlib import Path
+from unicodedata import normalize
 
 import numpy as np
 import torch
@@ -13,19 +14,20 @@ from torch import Tensor
 from tqdm import tqdm
 
 from datasets.data import ImageData
-from datasets.files import cached_array, memory_mapped, read_npz
+from datasets.files import cached_array, memory_mapped, on_terminal, read_npz
 from utils.config import Benchmark, Options
 from utils.errors import UserError, in_one_line, short
 from utils.seeding import generator
 
 SUFFIXES = (".png", ".jpg", ".jpeg")
+_KINDS = ", ".join(SUFFIXES)
 _GREY_MODES = ("1", "L", "LA")  # Pillow's names: black and white, grey, grey with transparency
 _DEEP_MODES = ("I", "I;16", "I;16B", "I;16L", "I;16N", "F")  # grey of more than 8 bits
 _ORIENTATION = 0x0112  # the EXIF tag that says how an image is to be turned upright
 # By the tag's value from 2 on; the last four exchange height and width. Pillow's own exif_transpose fails on odd tags.
 _TURNS = ("FLIP_LEFT_RIGHT", "ROTATE_180", "FLIP_TOP_BOTTOM", "TRANSPOSE", "ROTATE_270", "TRANSVERSE", "ROTATE_90")
 
-_Images = dict[str, list[Path]]  # the files of each class by its name
+_Images = dict[str, list[Path]]  # the files of each class by its name, in Unicode's composed form
 
 
 def load_npz(benchmark: Benchmark, options: Options) -> ImageData:
@@ -40,10 +42,11 @@ def load_npz(benchmark: Benchmark, options: Options) -> ImageData:
 def load_image_folder(benchmark: Benchmark, options: Options) -> ImageData:
     """The PNG and JPEG files below ``benchmark.root``: ``train/<class>/*`` and ``test/<class>/*``, or ``<class>/*``.
 
-    Classes are in the order of their names. In the second layout a part of ``benchmark.test_fraction`` of each class
-    is for test; which images these are depends on the names alone, not on the run's seed. If all files are grey,
-    images have one channel, else three. Images are read as ``read_image`` does, once: they are kept in
-    ``<data_dir>/cache/``, mapped into memory, until a file or an option changes.
+    A class is a folder with such files right in it; classes are in the order of their names. What else lies there is
+    left out with a warning. In the second layout a part of ``benchmark.test_fraction`` of each class is for test; which
+    images these are depends on the names alone, not on the run's seed. If all files are grey, images have one channel,
+    else three. Images are read as ``read_image`` does, once: they are kept in ``<data_dir>/cache/``, mapped into
+    memory, until a file or an option changes.
 
     Raises:
         UserError: A folder, a class, an image or an option is missing or not as it should be.
@@ -52,10 +55,12 @@ def load_image_folder(benchmark: Benchmark, options: Options) -> ImageData:
     is_split = any(path.is_dir() for path in _visible(root / "train"))
     train, test = (_given_split if is_split else _drawn_split)(root, benchmark.test_fraction)
     paths = [path for of_class in (*train.values(), *test.values()) for path in of_class]
+    _tell_left_out(root, paths, benchmark)
     images = torch.from_numpy(_decoded(root, paths, benchmark.image_size, options))
     train_classes, test_classes = _classes(train), _classes(test)
-    num_train = len(train_classes)
-    return ImageData(images[:num_train], train_classes, images[num_train:], test_classes, tuple(train))
+    # Names that are not UTF-8, which no file could hold, are spelled out.
+    names = tuple(paths[0].parent.name.encode(errors="backslashreplace").decode() for paths in train.values())
+    return ImageData(images[: len(train_classes)], train_classes, images[len(train_classes) :], test_classes, names)
 
 
 def read_image(path: Path, *, size: tuple[int, int] | None, channels: int) -> Tensor:
@@ -122,34 +127,52 @@ def _root(benchmark: Benchmark) -> Path:
 
 def _visible(folder: Path) -> list[Path]:
     """What is in a folder, by name, without what is hidden; nothing if there is no such folder."""
-    return sorted(path for path in folder.glob("*") if not path.name.startswith("."))
+    return sorted(path for path in folder.glob("*") if not path.name.startswith((".", "Thumbs.db", "desktop.ini")))
 
 
-def _images_by_class(folder: Path) -> dict[str, list[Path]]:
-    """The image files of each class by the class's name. Raises UserError if there is no class."""
-    images_by_class = {path.name: _images(path) for path in _visible(folder) if path.is_dir()}
+def _images_by_class(folder: Path) -> _Images:
+    """The image files of each class, in the order of the folders. Raises UserError if there is no class."""
+    images_by_class: _Images = {}
+    for path in _visible(folder):
+        images = [file for file in _visible(path) if file.suffix.lower() in SUFFIXES and file.is_file()]
+        if images and images_by_class.setdefault(normalize("NFC", path.name), images) is not images:
+            raise UserError(f"{folder}: expected class folders with names that differ, found {short(path.name)} twice")
     if not images_by_class:
-        raise UserError(f"{folder}: expected a folder for each class, found none")
+        raise UserError(f"{folder}: expected a folder of {_KINDS} files for each class, found {_content(folder)}")
     return images_by_class
 
 
-def _images(class_folder: Path) -> list[Path]:
-    """The image files in a folder by name; warns of other files. Raises UserError if there is none."""
-    inside = _visible(class_folder)
-    images = [path for path in inside if path.suffix.lower() in SUFFIXES and path.is_file()]
-    if not images:
-        raise UserError(f"{class_folder}: expected {', '.join(SUFFIXES)} files of this class, found none")
-    others = sorted(set(inside) - set(images))
-    if others:
-        left_out = f"{len(others)} that are not {', '.join(SUFFIXES)} files are left out, {others[0].name} the first"
-        warnings.warn(f"{class_folder}: {left_out}", stacklevel=2)
-    return images
+def _tell_left_out(root: Path, used: Sequence[Path], benchmark: Benchmark) -> None:
+    """Warn of what is not read in the class folders, and of other folders, images and broken links beside these.
+
+    Notes, licences and lists that lie beside the class folders are nobody's images; of these nothing is said.
+
+    Raises UserError if a task names a folder or a broken link as a class.
+    """
+    named = {normalize("NFC", str(item)) for classes in benchmark.tasks for item in classes}
+    classes = {path.parent for path in used}
+    beside = {folder.parent for folder in classes}
+    others = {path for folder in classes | beside | {root} for path in _visible(folder)} - {*used, *classes, *beside}
+    left_out = []
+    for path in sorted(others):
+        kind = "folder" if path.is_dir() else "file" if path.exists() else "broken link"
+        if kind != "file" and path.parent in beside and normalize("NFC", path.name) in named:
+            raise UserError(f"{path}: expected {_KINDS} files of this class, found {_content(path)}")
+        if kind != "file" or path.parent in classes or path.suffix.lower() in SUFFIXES:
+            left_out.append(f"{path.relative_to(root)} ({kind})")
+    if left_out:
+        warnings.warn(f"{root}: {len(left_out)} left out, no {_KINDS} of a class: {short(left_out)}", stacklevel=2)
+
+
+def _content(folder: Path) -> str:
+    """The names in a folder, for a message."""
+    names = [path.name for path in _visible(folder)]
+    return short(names) if names else "none"
 
 
 def _classes(images_by_class: _Images) -> Tensor:
     """The class id of each image, int64 ``[N]``."""
-    counts = torch.tensor([len(paths) for paths in images_by_class.values()])
-    return torch.repeat_interleave(counts)
+    return torch.repeat_interleave(torch.tensor([len(paths) for paths in images_by_class.values()]))
 
 
 def _given_split(root: Path, test_fraction: float | None) -> tuple[_Images, _Images]:
@@ -158,8 +181,8 @@ def _given_split(root: Path, test_fraction: float | None) -> tuple[_Images, _Ima
         raise UserError(f"test_fraction: expected none, since {root} has a train folder; got {test_fraction}")
     train, test = _images_by_class(root / "train"), _images_by_class(root / "test")
     for name in sorted(train.keys() ^ test.keys()):
-        raise UserError(f"{root}: expected the same classes in train and test, found {short(name)} in one of them")
-    return train, test
+        raise UserError(f"{root}: expected images of each class in train and test, found {short(name)} in one of them")
+    return train, {name: test[name] for name in train}
 
 
 def _drawn_split(root: Path, test_fraction: float | None) -> tuple[_Images, _Images]:
@@ -172,9 +195,9 @@ def _drawn_split(root: Path, test_fraction: float | None) -> tuple[_Images, _Ima
         if test_fraction is None:
             raise UserError(f"test_fraction: expected in (0, 1), since {root}/train has no class folders; got none")
         if len(paths) < 2:
-            raise UserError(f"{root / name}: expected 2 images and more, to train and to test, got {len(paths)}")
+            raise UserError(f"{paths[0].parent}: expected 2 images and more, to train and to test, got {len(paths)}")
         num_test = min(max(1, round(test_fraction * len(paths))), len(paths) - 1)
-        order = torch.randperm(len(paths), generator=generator(0, "test_split", name)).tolist()
+        order = torch.randperm(len(paths), generator=generator(0, "test_split", paths[0].parent.name)).tolist()
         train[name] = [paths[i] for i in sorted(order[num_test:])]
         test[name] = [paths[i] for i in sorted(order[:num_test])]
     return train, test
@@ -191,7 +214,7 @@ def _decoded(root: Path, paths: Sequence[Path], image_size: int | None, options:
     size, channels = _common_size(paths, image_size)
 
     def decoded() -> Iterator[np.ndarray]:
-        for path in tqdm(paths, desc=f"decoding {root.name}", unit="image", disable=None):  # None: only on a terminal
+        for path in tqdm(paths, desc=f"decoding {root.name}", unit="image", disable=not on_terminal()):
             yield read_image(path, size=size, channels=channels).numpy()[None]
 
     return cached_array(cache, (len(paths), *size, channels), decoded, keep=not options.dry_run)
@@ -207,7 +230,6 @@ def _common_size(paths: Sequence[Path], image_size: int | None) -> tuple[tuple[i
             if image_size is None:  # or it would take long: in a PNG file EXIF data may stand last
                 sizes.add(image.size if _orientation(image) >= 5 else (image.height, image.width))
     if len(sizes) > 1:
-        (height, width), (other_height, other_width), *_ = sorted(sizes)
-        several = f"{width} x {height} and {other_width} x {other_height} pixels"
-        raise UserError(f"image_size: expected, since images are of several sizes, such as {several}; got none")
+        several = " and ".join(f"{width} x {height}" for height, width in sorted(sizes)[:2])
+        raise UserError(f"image_size: expected, since images are of several sizes, such as {several} pixels; got none")
     return sizes.pop(), 1 if is_grey else 3

@@ -13,7 +13,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from utils.config import Settings
-from utils.errors import UserError
+from utils.errors import UserError, short
 from utils.seeding import generator
 
 _BLOCK_BYTES = 1 << 24  # of images that are read at once for a fingerprint
@@ -106,26 +106,28 @@ def cut_tasks(
     Args:
         data: The data set.
         tasks: Each task's class ids, in the order of its labels.
-        settings: The names of the tasks; how many training examples of a class are kept, and the seed. A class keeps
-            the same examples in whichever task and place it appears, and so do the variants of a class.
+        settings: The names of the tasks; how many training examples of a class are kept or held out to be scored in
+            place of the test images, and the seed. For a class these are the same examples in whichever task and place
+            it appears, and so they are for the variants of a class.
         augmentation: What may be done to a training image.
 
     Raises:
-        UserError: A class has no training images or no test images.
+        UserError: A class has no training images or no test images, or too few to hold one out.
     """
 
     def view(task_id: int, part: str) -> Split:
-        images, classes = getattr(data, f"{part}_images"), getattr(data, f"{part}_classes")
+        source = "train" if settings.validation > 0 else part
+        images, classes = getattr(data, f"{source}_images"), getattr(data, f"{source}_classes")
         rows_of_label = []
         for class_id in tasks[task_id]:
-            name, drawn_as = data.class_names[class_id], (data.drawn_as or data.class_names)[class_id]
             rows = torch.nonzero(classes == class_id).flatten()
-            if not len(rows):
-                raise UserError(f"tasks[{task_id}]: expected {part} images of class {name!r}, got none")
-            if part == "train" and settings.samples is not None:
-                random = generator(settings.seed, "samples", drawn_as)
-                kept = torch.randperm(len(rows), generator=random)[: settings.samples]
-                rows = rows[kept.sort().values.to(rows.device)]
+            least = 2 if settings.validation > 0 else 1
+            if len(rows) < least:
+                expected = f"{source} images of class {short(data.class_names[class_id])}, {least} at least"
+                raise UserError(f"tasks[{task_id}]: expected {expected}, got {len(rows) or 'none'}")
+            if source == "train":
+                drawn_as = (data.drawn_as or data.class_names)[class_id]
+                rows = rows[_drawn(len(rows), part, settings, drawn_as).to(rows.device)]
             rows_of_label.append(rows)
         labels = torch.repeat_interleave(torch.tensor([len(rows) for rows in rows_of_label]))
         return Split(images, torch.cat(rows_of_label), labels.to(images.device))
@@ -141,6 +143,19 @@ def cut_tasks(
         )
         for task_id, class_ids in enumerate(tasks)
     ]
+
+
+def _drawn(count: int, part: str, settings: Settings, drawn_as: str) -> Tensor:
+    """Which of a class's training images are trained on, or held out and scored: positions, ascending."""
+    positions = torch.arange(count)
+    if settings.validation > 0:
+        positions = torch.randperm(count, generator=generator(settings.seed, "validation", drawn_as))
+        num_held_out = min(max(1, round(settings.validation * count)), count - 1)
+        positions = positions[:num_held_out] if part == "test" else positions[num_held_out:]
+    if settings.samples is not None and part == "train":
+        random = generator(settings.seed, "samples", drawn_as)
+        positions = positions[torch.randperm(len(positions), generator=random)[: settings.samples]]
+    return positions.sort().values
 
 
 def shuffled_ranks(labels: Tensor, generator: torch.Generator) -> tuple[Tensor, Tensor]:

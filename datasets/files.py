@@ -12,7 +12,7 @@ import torch
 
 from datasets.data import ImageData
 from utils.config import Options
-from utils.errors import UserError, in_one_line
+from utils.errors import UserError, in_one_line, short
 from utils.files import remove_parts, whole_file
 
 NPZ_KEYS = ("x_train", "y_train", "x_test", "y_test")
@@ -72,7 +72,7 @@ def _checked_data(
 
 
 def npz_or_torchvision(
-    torchvision_name: str, options: Options, *, class_names: tuple[str, ...], side: int
+    torchvision_name: str, options: Options, *, class_names: tuple[str, ...], side: int, files: str
 ) -> ImageData:
     """A well-known data set from ``<name>.npz``, or else from torchvision's files, downloaded if need be and allowed.
 
@@ -81,6 +81,8 @@ def npz_or_torchvision(
         options: Where to look, and whether the network may be used.
         class_names: The names of class 0, 1, ...
         side: Height and width of the images, in pixels.
+        files: Where torchvision's files belong in ``options.data_dir``; the last part is a pattern of their names, and
+            of those of their archives.
 
     Raises:
         UserError: The data cannot be found or downloaded, or it is damaged.
@@ -94,6 +96,9 @@ def npz_or_torchvision(
         expected = f"{npz} ({', '.join(NPZ_KEYS)}) or torchvision's {torchvision_name} in {options.data_dir}"
         failed = f"reading or downloading these failed ({in_one_line(error)})"
         advice = "put whole files there" if options.may_download else "run without --no_download and --dry_run"
+        places = options.data_dir.rglob(Path(files).name)
+        if found := sorted(str(path.relative_to(options.data_dir)) for path in places):
+            advice += f"; found there {short(found)}, expected whole and unpacked as {files}"
         raise UserError(f"{torchvision_name.lower()}: expected {expected}, but {failed}; {advice}") from error
     return _checked_data(f"{options.data_dir}: torchvision's {torchvision_name}", arrays, class_names, side)
 
@@ -104,12 +109,17 @@ def _torchvision_arrays(torchvision_name: str, options: Options) -> dict[str, np
 
     arrays = {}
     # Torchvision's progress bar is for a terminal.
-    with contextlib.nullcontext() if sys.stderr.isatty() else contextlib.redirect_stderr(io.StringIO()):
+    with contextlib.nullcontext() if on_terminal() else contextlib.redirect_stderr(io.StringIO()):
         for part in ("train", "test"):
             torchvision_set = getattr(torchvision.datasets, torchvision_name)
             found = torchvision_set(options.data_dir, train=part == "train", download=options.may_download)
             arrays[f"x_{part}"], arrays[f"y_{part}"] = np.asarray(found.data), np.asarray(found.targets)
     return arrays
+
+
+def on_terminal() -> bool:
+    """Whether stderr is a terminal; it may be closed, and is None if it was so before the program began."""
+    return not getattr(sys.stderr, "closed", True) and sys.stderr.isatty()
 
 
 def cached_array(
@@ -149,6 +159,6 @@ def memory_mapped(path: Path) -> np.ndarray:
     """The array of a .npy file, mapped into memory. Raises UserError if the file is damaged."""
     try:
         return np.load(path, mmap_mode="c")  # copy-on-write: torch warns of arrays that may not be written
-    except (OSError, EOFError, ValueError) as error:
+    except Exception as error:  # if a file is damaged, reading it may fail in any way
         damaged = f"this cache cannot be read ({in_one_line(error)})"
         raise UserError(f"{path}: {damaged}; delete it, and it is made anew") from error

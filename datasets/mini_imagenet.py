@@ -47,17 +47,22 @@ def load_mini_imagenet(benchmark: Benchmark, options: Options, sizes: Sizes = Si
     Raises:
         UserError: A pickle is missing, damaged, laid out otherwise, or names what it should not.
     """
-    merged = torch.from_numpy(_merged(options.data_dir / "mini_imagenet", sizes, keep=not options.dry_run))
+    merged = _merged(options.data_dir / "mini_imagenet", sizes, keep=not options.dry_run)
     classes = torch.arange(sum(NUM_CLASSES.values()))
     num_train = len(classes) * sizes.train_per_class
     num_pixels = len(classes) * sizes.images_per_class * sizes.side * sizes.side * 3
-    images = merged[:num_pixels].reshape(-1, sizes.side, sizes.side, 3)
+    try:
+        names = tuple(json.loads(merged[num_pixels:].tobytes()))
+    except ValueError as error:  # in a cache, which is mapped from a file
+        cache = getattr(merged, "filename", None)
+        raise UserError(f"{cache}: the class names in this cache are damaged; delete it, it is made anew") from error
+    images = torch.from_numpy(merged[:num_pixels]).reshape(-1, sizes.side, sizes.side, 3)
     return ImageData(
         images[:num_train],
         classes.repeat_interleave(sizes.train_per_class),
         images[num_train:],
         classes.repeat_interleave(sizes.images_per_class - sizes.train_per_class),
-        tuple(json.loads(merged[num_pixels:].numpy().tobytes())),
+        names,
     )
 
 

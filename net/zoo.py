@@ -7,6 +7,7 @@ import pickle
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from unicodedata import normalize
 
 import numpy as np
 import torch
@@ -18,6 +19,7 @@ from utils.errors import UserError, in_one_line, short
 from utils.records import LearnerInfo, ZooInfo
 from utils.run_folder import learner_path, read_zoo
 
+Answers = dict[int, tuple[Tensor, Tensor]]  # by task id: a learner's class probabilities on train and test examples
 PREDICTION_BATCH = 100  # images at once, in growing and in using a zoo, so that both give the same numbers
 
 
@@ -70,7 +72,12 @@ class Average:
             return None
         if self.votes == 0:
             return 1 / self.total.shape[1]
-        return float((self.total.argmax(dim=1) == self.labels).double().mean())
+        return accuracy(self.total, self.labels)
+
+
+def accuracy(scores: Tensor, labels: Tensor) -> float:
+    """The fraction of examples, float ``[M, K]``, whose likeliest class is their label, int64 ``[M]``."""
+    return float((scores.argmax(dim=1) == labels).double().mean())
 
 
 def predict(learner: MultiHead, head: int, images: Tensor, rows: Tensor, out: Tensor) -> Iterator[str]:
@@ -114,8 +121,9 @@ class SavedZoo:
         return cls(info, [_load_learner(Path(run_dir), info, about, device) for about in info.learners])
 
     def task_id(self, name_or_id: str) -> int:
-        """The id of the task with this name or id. Raises UserError if there is none, or more than one."""
-        found = [task.task_id for task in self.info.tasks if name_or_id in (task.name, str(task.task_id))]
+        """The id of the task with this name, in any Unicode form, or id. Raises UserError if there is not just one."""
+        asked = normalize("NFC", name_or_id)
+        found = [t.task_id for t in self.info.tasks if asked in (normalize("NFC", t.name), str(t.task_id))]
         if len(found) == 1:
             return found[0]
         known = ", ".join(f"{task.task_id} ({task.name})" for task in self.info.tasks)

@@ -37,9 +37,11 @@ def make_run(run_dir: Path, settings: Settings, accuracy: Sequence[Sequence[floa
                 train_accuracy=no_loss,
                 test_loss=no_loss,
                 test_accuracy=seen,
+                epoch_loss=[0.0],
+                learner_accuracy={},
             )
             file.write(record.model_dump_json() + "\n")
-    summary = make_summary(matrix, continual=settings.continual, elapsed_sec=elapsed_sec, peak_mem_gb=0.5)
+    summary = make_summary(matrix, settings, elapsed_sec=elapsed_sec, peak_mem_gb=0.5)
     write_json(run_dir / "summary.json", summary.model_dump())
     write_json(run_dir / "env.json", [INVOCATION.model_dump()])
 

@@ -92,6 +92,11 @@ def wait_for(process, condition):
         time.sleep(0.002)
 
 
+def without_progress(err):
+    """What was said on stderr, without the lines on how far the run is."""
+    return [line for line in err.splitlines() if not line.startswith("round ")]
+
+
 def rounds_of(run_dir):
     """The records of ``rounds.jsonl`` without the seconds, the only values that two equal runs may differ in."""
     records = [json.loads(line) for line in (run_dir / "rounds.jsonl").read_text().splitlines()]

@@ -15,7 +15,7 @@ import pytest
 import torch
 
 from net.zoo import SavedZoo
-from tests.small_runs import num_rounds_done, results_of, run, start, tiny_flags, wait_for
+from tests.small_runs import num_rounds_done, results_of, run, start, tiny_flags, wait_for, without_progress
 from utils.checkpoint import DIGEST_BYTES, State, load_state, newest_state, save_next_state, save_state
 from utils.errors import UserError
 from utils.files import write_json, write_whole
@@ -202,7 +202,7 @@ def test_a_run_whose_newest_state_is_cut_off_goes_on_from_the_one_before(runs, t
     newest = max((run_dir / "checkpoint").glob("state_*.pt"))
     cut_off(newest, tenth)
     assert run(*flags, "--run_dir", run_dir, "--resume") == 0
-    (warning,) = capsys.readouterr().err.splitlines()
+    (warning,) = without_progress(capsys.readouterr().err)
     assert warning.startswith("warning: ")
     assert f"{newest.name}: damaged" in warning
     assert results_of(run_dir) == results_of(finished)

@@ -4,6 +4,7 @@ import json
 import re
 import subprocess
 import sys
+import time
 
 import numpy as np
 import pytest
@@ -23,8 +24,10 @@ from tests.small_runs import (
     write_benchmark,
     write_recipe,
 )
+from utils.device import seconds_by_flags
 
 CONTINUAL = ("--continual",)
+ROUND_ENDS = r"round \d of 4, 1 of 1 epochs done: loss \d\.\d{4}, [\d,]+ images a second, [\d:]+ left"
 RECIPE = "model: conv\nbatch: 8\nlr: 0.01\nl2_reg: 0.00001\ndropout: 0.0\n"
 CIFAR = "dataset: cifar100\ntasks: [[0, 1], [2, 3]]\n"
 
@@ -163,10 +166,11 @@ def test_another_error_of_torch_is_not_hidden(finished, monkeypatch):
 # ---- what is printed
 
 
-def test_results_go_to_stdout_and_nothing_to_stderr(finished, tmp_path, capsys):
+def test_results_go_to_stdout_and_how_far_the_run_is_to_stderr(finished, tmp_path, capsys):
     assert run(*finished[1], "--run_dir", tmp_path / "run") == 0
     printed = capsys.readouterr()
-    assert printed.err == ""
+    ends = [line for line in printed.err.splitlines() if re.fullmatch(ROUND_ENDS, line)]
+    assert (len(ends), len(ends)) == (4, len(printed.err.splitlines()))
     lines = printed.out.splitlines()
     assert [line.split()[:2] for line in lines[:4]] == [["round", str(i)] for i in range(4)]
     assert lines[5].split()[:5] == ["task", "name", "learned", "at", "end"]
@@ -180,7 +184,9 @@ def test_results_go_to_stdout_and_nothing_to_stderr(finished, tmp_path, capsys):
     ):
         assert any(metric in line for line in lines[10:]), metric
     assert str(tmp_path / "run") in lines[-1]
-    assert (tmp_path / "run/log.txt").read_text() == printed.out
+    log = (tmp_path / "run/log.txt").read_text().splitlines()
+    assert [line for line in log if line not in ends] == lines
+    assert set(ends) <= set(log)
 
 
 def test_the_closing_table_marks_a_task_without_a_learner(tmp_path, capsys):
@@ -194,7 +200,7 @@ def test_the_closing_table_marks_a_task_without_a_learner(tmp_path, capsys):
 def test_the_conv_nets_lack_of_dropout_is_said(tmp_path, capsys):
     flags = tiny_flags(tmp_path, recipe={"dropout": 0.2})
     assert run(*flags, "--num_rounds", 1, "--run_dir", tmp_path / "run") == 0
-    assert capsys.readouterr().err == "warning: dropout 0.2: the network conv has no dropout\n"
+    assert capsys.readouterr().err.startswith("warning: dropout 0.2: the network conv has no dropout\nround 0 ")
 
 
 def test_without_a_run_dir_the_folder_is_named_after_the_settings(finished, tmp_path, monkeypatch):
@@ -308,6 +314,30 @@ def test_a_dry_run_prints_settings_plan_and_time_and_writes_nothing(tmp_path, mo
     assert re.search(
         r"^84 images to train on at [\d,]+ a second, 154 to predict .* about [\d.]+ minutes$", printed.out, re.M
     )
+    tried = re.findall(r"^ +([\d,]+) +(--threads \d+ --precision \w+)$", printed.out, re.MULTILINE)
+    assert tried[0][1].startswith("--threads 1 --precision ")  # this process may use one
+
+
+def test_a_dry_run_tries_numbers_of_threads_and_bf16_where_the_cpu_has_it(monkeypatch):
+    def steps(precision):
+        tried.append((precision, torch.get_num_threads()))
+        return (time.sleep(0.001 * (4 - torch.get_num_threads()) + 0.001 * (precision == "bf16")) for _ in range(9))
+
+    threads = torch.get_num_threads()
+    torch.set_num_threads(3)
+    monkeypatch.setattr(torch.cpu, "get_capabilities", lambda: {"avx512_bf16": True})
+    tried = []
+    cpu = torch.device("cpu")
+    seconds = seconds_by_flags(steps, "auto", cpu)
+    assert tried == [("auto", 3), ("auto", 1), ("auto", 2), ("bf16", 3), ("bf16", 1), ("bf16", 2)]
+    assert torch.get_num_threads() == 3
+    torch.set_num_threads(threads)
+    assert next(iter(seconds)) == min(seconds, key=seconds.get) == "--threads 3 --precision auto"
+    assert len(seconds) == 6
+    monkeypatch.setattr(torch.cpu, "get_capabilities", lambda: {"avx512_bf16": False})
+    tried = []
+    seconds_by_flags(steps, "fp32", cpu)
+    assert {precision for precision, _ in tried} == {"fp32"}
 
 
 def test_a_dry_run_keeps_no_prepared_images_and_downloads_nothing(tmp_path, monkeypatch, capsys):

@@ -5,8 +5,9 @@ from pathlib import Path
 
 import pytest
 
-from tests.small_runs import ROOT, settings, write_yaml
-from utils.config import Grow, Use, read_benchmark, read_command, read_recipe, settings_to_yaml
+from tests.small_runs import ROOT, write_yaml
+from utils.command_line import Grow, Use, read_command
+from utils.config import read_benchmark, read_recipe
 from utils.errors import UserError
 
 RECIPE = {"model": "wrn16_4", "batch": 16, "lr": 0.01, "l2_reg": 0.00001, "dropout": 0.2}
@@ -54,7 +55,9 @@ PAPER = {
 RECIPES = {
     "wrn": PAPER | {"model": "wrn16_4", "dropout": 0.2},
     "conv": PAPER | {"model": "conv", "dropout": 0.0},
-    "notebook": PAPER | {"model": "conv", "dropout": 0.0, "batch": 32, "schedule": "constant", "augment": "none"},
+    "notebook": PAPER
+    | {"model": "conv", "dropout": 0.0, "batch": 32, "schedule": "constant", "augment": "none"}
+    | {"precision": "fp32"},
 }
 
 
@@ -281,12 +284,3 @@ def test_files_in_the_released_codes_manner_are_read(tmp_path):
 def test_the_root_of_own_data_counts_from_the_benchmark_file(tmp_path):
     path = write_yaml(tmp_path / "own.yaml", dataset="npz", root="mine/x.npz", tasks=[[0, 1]])
     assert read_benchmark(path).root == (tmp_path / "mine/x.npz").resolve()
-
-
-def test_only_flags_about_where_and_how_stand_beside_a_config(tmp_path):
-    path = tmp_path / "config.yaml"
-    path.write_text(settings_to_yaml(settings()))
-    command = read_command(["--config", str(path), "--run_dir", "x", "--threads", "1", "--resume"])
-    assert command.settings == settings()
-    with pytest.raises(UserError, match="--seed: expected no settings beside --config"):
-        read_command(["--config", str(path), "--seed", "1"])

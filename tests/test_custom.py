@@ -1,6 +1,7 @@
 import os
 import re
 import shutil
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -8,9 +9,10 @@ import torch
 from PIL import Image
 
 from datasets import custom
-from datasets.custom import load_image_folder, load_npz, read_image
+from datasets.custom import load_image_folder, load_npz
 from tests.make_data import asked, digest, make_image, make_image_folder, random_arrays
-from utils.errors import UserError
+from tests.small_runs import run, write_recipe, write_yaml
+from utils.errors import UserError, short
 
 PETS = ("ant", "bee", "cat")
 
@@ -103,14 +105,134 @@ def test_the_split_of_a_class_does_not_depend_on_the_others(pets):
     assert torch.equal(before.test_images[before.test_classes == 1], after.test_images[after.test_classes == 0])
 
 
-def test_other_and_hidden_files_are_left_out_with_one_warning_a_class(pets):
-    for name in (".DS_Store", "notes.txt", "x.webp"):
-        (pets / "bee" / name).touch()
-    (pets / ".git").mkdir()
-    expected = f"{pets / 'bee'}: 2 that are not .png, .jpg, .jpeg files are left out, notes.txt the first"
-    with pytest.warns(UserWarning, match=re.escape(expected)):
-        data = load(pets, test_fraction=0.4)
+LEFT_OUT = {  # in two class folders, and beside these
+    "another suffix": (lambda path: path.with_suffix(".webp").touch(), "ant/x.webp (file)", "bee/x.webp (file)", None),
+    "no UTF-8": (
+        lambda path: path.with_name(os.fsdecode(b"caf\xe9")).touch(),
+        "ant/caf\udce9 (file)",
+        "bee/caf\udce9 (file)",
+        None,
+    ),
+    "an image": (lambda path: make_image(path.with_suffix(".PNG"), (12, 10)), None, None, "x.PNG (file)"),
+    "a folder": (lambda path: make_image(path / "x.png", (12, 10)), "ant/x (folder)", "bee/x (folder)", None),
+    "an empty folder": (lambda path: path.mkdir(), "ant/x (folder)", "bee/x (folder)", "x (folder)"),
+    "a broken link": (
+        lambda path: path.symlink_to("none"),
+        "ant/x (broken link)",
+        "bee/x (broken link)",
+        "x (broken link)",
+    ),
+}
+
+
+@pytest.mark.parametrize("is_split", [False, True])
+@pytest.mark.parametrize("case", LEFT_OUT)
+def test_what_is_no_image_of_a_class_is_left_out_with_one_warning(pets, split_pets, case, is_split):
+    root, part, options = (split_pets, "test/", {}) if is_split else (pets, "", {"test_fraction": 0.4})
+    make, in_ant, in_bee, beside = LEFT_OUT[case]
+    images = load(root, **options).train_images
+    for folder, found in (("ant", in_ant), ("bee", in_bee), ("", beside)):
+        if found:
+            make(root / part / folder / "x")
+    found = [part + name for name in (in_ant, in_bee, beside) if name]
+    with pytest.warns(UserWarning, match="left out") as warned:
+        data = load(root, **options)
+    expected = f"{root}: {len(found)} left out, no .png, .jpg, .jpeg of a class: {short(found)}"
+    assert [str(warning.message) for warning in warned] == [expected]
     assert data.class_names == PETS
+    assert torch.equal(data.train_images, images)
+
+
+@pytest.mark.parametrize("name", ["loose.jpg", "val/ant/a.png", "ant/a.png"])
+def test_images_beside_train_and_test_are_left_out_with_a_warning(split_pets, name):
+    make_image(split_pets / name, (12, 10))
+    with pytest.warns(UserWarning, match=re.escape(f"{split_pets}: 1 left out, no ")):
+        assert len(load(split_pets, tasks=(("ant", "bee"),)).train_images) == 15
+
+
+def test_hidden_files_and_notes_beside_the_classes_are_left_out_silently(pets):
+    for name in (".DS_Store", "Thumbs.db", "desktop.ini", "ant/.x.png", "bee/Thumbs.db", "README.md", "pets.yaml"):
+        (pets / name).touch()
+    (pets / ".git").mkdir()
+    assert load(pets, test_fraction=0.4).class_names == PETS
+
+
+def test_a_linked_class_is_a_class(tmp_path, pets):
+    (pets / "cat").rename(tmp_path / "elsewhere")
+    (pets / "cat").symlink_to(tmp_path / "elsewhere")
+    assert load(pets, test_fraction=0.4).class_names == PETS
+
+
+def test_classes_are_counted_without_folders_that_have_no_images(pets):
+    (pets / "ape").mkdir()
+    make_image(pets / "beaver" / "more" / "a.png", (12, 10))
+    with pytest.warns(UserWarning, match=re.escape("['ape (folder)', 'beaver (folder)']")):
+        assert load(pets, test_fraction=0.4, tasks=((0, 1),)).class_names == PETS
+
+
+@pytest.mark.parametrize("is_split", [False, True])
+def test_a_class_that_a_task_names_needs_images(pets, split_pets, is_split):
+    root, part, options = (split_pets, "train/", {}) if is_split else (pets, "", {"test_fraction": 0.4})
+    for name, found in (("dog", "none"), ("eel", "['a.webp', 'more']")):
+        for folder in {root / part / name, root / part.replace("train", "test") / name}:
+            folder.mkdir()
+            if found != "none":
+                (folder / "a.webp").touch()
+                (folder / "more").mkdir()
+        path, tasks = root / part / name, (("ant", "bee"), ("cat", name))
+        if is_split:
+            path = root / "test" / name  # by name the first
+        message = message_of(lambda tasks=tasks: load(root, tasks=tasks, **options))
+        assert message == f"{path}: expected .png, .jpg, .jpeg files of this class, found {found}"
+
+
+# ---- image_folder: names
+
+
+CAFE, CAFE_IN_PARTS = "caf\u00e9", "cafe\u0301"  # as most systems write it, and as a Mac does
+
+
+def test_a_name_is_the_same_in_any_unicode_form(tmp_path):
+    make_image_folder(tmp_path / "a" / "train", ("caff", CAFE, "bee"))
+    root = make_image_folder(tmp_path / "a" / "test", ("caff", CAFE_IN_PARTS, "bee"), per_class=2).parent
+    data = load(root)
+    assert data.class_names == ("bee", "caff", CAFE)  # the test folders stand in another order
+    for row, name in ((2, "caff"), (4, CAFE_IN_PARTS)):
+        assert np.array_equal(data.test_images[row], np.array(Image.open(root / "test" / name / "image_0.png")))
+    assert data.test_classes.tolist() == [0, 0, 1, 1, 2, 2]
+
+
+def test_a_run_on_such_names_and_its_use(tmp_path, capfd):
+    root = make_image_folder(tmp_path / "places", (CAFE_IN_PARTS, "bee"), sizes=((22, 22),))
+    benchmark = {"dataset": "image_folder", "root": "places", "test_fraction": 0.4}
+    path = write_yaml(tmp_path / "places.yaml", **benchmark, tasks=[[CAFE, "bee"]], task_names=[f"the {CAFE}"])
+    flags = ["--data_config", path, "--hp_config", write_recipe(tmp_path), "--epochs", "1"]
+    assert run(*flags, "--data_dir", tmp_path / "data", "--run_dir", tmp_path / "run") == 0
+    for name, status in ((f"the {CAFE}", 0), (f"the {CAFE_IN_PARTS}", 0), ("the cafe", 2)):
+        assert run("--predict", tmp_path / "run", "--task", name, root / "bee" / "image_0.png") == status
+    assert "modelzoo.py: --task: expected the name or id of one of 0 (the " in capfd.readouterr().err
+
+
+def test_which_images_are_for_test_depends_on_the_name_on_the_disk(tmp_path):
+    root = make_image_folder(tmp_path / "a", (CAFE_IN_PARTS, "bee"), per_class=9)
+    assert digest(load(root, test_fraction=0.4).test_images) == "eb8b6ce45b590aa8"
+
+
+def test_two_folders_of_one_name_are_refused(tmp_path):
+    root = make_image_folder(tmp_path / "a", (CAFE, CAFE_IN_PARTS, "bee"))
+    message = message_of(lambda: load(root, test_fraction=0.4))
+    assert message == f"{root}: expected class folders with names that differ, found {CAFE!r} twice"
+
+
+def test_names_that_are_not_utf8_are_read_and_cached_and_spelled_out(tmp_path):
+    root = make_image_folder(tmp_path / os.fsdecode(b"\xe9t\xe9"), ("ant", os.fsdecode(b"caf\xe9")))
+    (root / "ant" / "image_0.png").rename(root / "ant" / os.fsdecode(b"\xff.png"))
+    first, second = (load(root, test_fraction=0.4) for _ in range(2))
+    assert first.class_names == ("ant", "caf\\udce9")
+    assert torch.equal(first.train_images, second.train_images)
+    assert len(cached(tmp_path)) == 1
+    (root / "ant" / os.fsdecode(b"\xff.png")).write_bytes(b"no picture")
+    assert "\udcff.png: expected a whole PNG or JPEG" in message_of(lambda: load(root, test_fraction=0.4))
 
 
 def test_a_class_may_be_called_train(tmp_path):
@@ -135,46 +257,6 @@ def test_files_of_several_sizes_need_an_image_size(tmp_path):
     assert load(root, test_fraction=0.4, image_size=16).train_images.shape == (6, 16, 16, 3)
 
 
-def test_read_image_covers_the_size_and_cuts_what_protrudes(tmp_path):
-    wide = np.zeros((10, 40, 3), np.uint8)
-    wide[:, 15:25] = 255
-    Image.fromarray(wide).save(tmp_path / "wide.png")
-    image = read_image(tmp_path / "wide.png", size=(10, 10), channels=3)
-    assert image.shape == (10, 10, 3)
-    assert image.dtype == torch.uint8
-    assert image.min() == 255
-    assert read_image(tmp_path / "wide.png", size=(5, 20), channels=1).shape == (5, 20, 1)
-    assert read_image(tmp_path / "wide.png", size=None, channels=3).shape == (10, 40, 3)
-
-
-def test_large_jpegs_come_out_as_if_decoded_in_full(tmp_path):
-    upright = make_image(tmp_path / "large.jpg", (640, 480), quality=95)
-    image = read_image(tmp_path / "large.jpg", size=(32, 32), channels=3)
-    expected = np.array(upright.crop((80, 0, 560, 480)).resize((32, 32), Image.Resampling.BOX), dtype=int)
-    assert np.abs(image.numpy() - expected).mean() < 3
-
-
-@pytest.mark.parametrize("orientation", range(1, 9))
-def test_images_are_turned_upright_as_exif_says(tmp_path, orientation):
-    exif = Image.Exif()
-    exif[0x0112] = orientation
-    corner = np.zeros((8, 16), np.uint8)
-    corner[:4, :4] = 255
-    Image.fromarray(corner).save(tmp_path / "a.png", exif=exif)
-    image = read_image(tmp_path / "a.png", size=None, channels=1)[..., 0]
-    expected = {
-        1: corner,
-        2: corner[:, ::-1],
-        3: corner[::-1, ::-1],
-        4: corner[::-1],
-        5: corner.T,
-        6: np.rot90(corner, -1),
-        7: corner[::-1, ::-1].T,
-        8: np.rot90(corner),
-    }[orientation]
-    assert np.array_equal(image, expected)
-
-
 def test_turned_images_count_with_their_upright_size(tmp_path):
     root = make_image_folder(tmp_path / "turned", ("a", "b"), sizes=((12, 10),))
     exif = Image.Exif()
@@ -183,99 +265,16 @@ def test_turned_images_count_with_their_upright_size(tmp_path):
     assert load(root, test_fraction=0.4).train_images.shape == (6, 10, 12, 3)
 
 
-@pytest.mark.filterwarnings("ignore:Metadata Warning")  # Pillow's, of such a tag
-def test_odd_exif_of_a_turned_image_does_no_harm(tmp_path):
-    path = tmp_path / "a.jpg"
-    exif = Image.Exif()
-    exif[0x010F], exif[0x0112], exif[0x0131] = "maker", 6, "software " * 9
-    make_image(path, (10, 12), exif=exif)
-    text, fraction = b"\x01\x0f\x00\x02", b"\x01\x0f\x00\x0a"  # the tag of the maker, and its type
-    assert path.read_bytes().count(text) == 1
-    path.write_bytes(path.read_bytes().replace(text, fraction))
-    assert read_image(path, size=None, channels=3).shape == (10, 12, 3)
-
-
-@pytest.mark.parametrize("mode", ["1", "L", "LA", "P", "RGB", "RGBA", "CMYK"])
-def test_every_usual_mode_is_read(tmp_path, mode):
-    path = tmp_path / ("a.jpg" if mode == "CMYK" else "a.png")
-    Image.new("RGB", (4, 4), (255, 255, 255)).convert(mode).save(path)
-    for channels in (1, 3):
-        image = read_image(path, size=None, channels=channels)
-        assert image.shape == (4, 4, channels)
-        assert image.min() == 255
-
-
-@pytest.mark.parametrize("mode", ["RGBA", "LA", "P"])
-@pytest.mark.parametrize("channels", [1, 3])
-def test_transparent_pixels_show_a_white_ground(tmp_path, mode, channels):
-    """A black drawing on a transparent ground, whose hidden colour is black too, with a half transparent stroke."""
-    drawing = np.zeros((3, 4, 4), np.uint8)
-    drawing[0, :, 3], drawing[1, :, 3] = 255, 128
-    if mode == "P":
-        palette = Image.fromarray(np.repeat(np.arange(3, dtype=np.uint8)[:, None], 4, axis=1)).convert("P")
-        palette.putpalette([0] * 9)
-        palette.save(tmp_path / "a.png", transparency=bytes([255, 128, 0]))
-    else:
-        Image.fromarray(drawing).convert(mode).save(tmp_path / "a.png")
-    shown = read_image(tmp_path / "a.png", size=None, channels=channels)
-    assert shown.shape == (3, 4, channels)
-    assert [row.unique().tolist() for row in shown] == [[0], [127], [255]]
-
-
-def test_a_colour_that_stands_for_transparency_shows_a_white_ground(tmp_path):
-    Image.new("RGB", (2, 2), (9, 8, 7)).save(tmp_path / "a.png", transparency=(9, 8, 7))
-    assert read_image(tmp_path / "a.png", size=None, channels=3).min() == 255
-
-
 # ---- image_folder: what is refused
-
-
-@pytest.mark.parametrize("suffix", [".png", ".jpg"])
-def test_no_cut_or_changed_file_escapes(tmp_path, suffix):
-    path = tmp_path / f"a{suffix}"
-    make_image(path, (40, 30))
-    whole = path.read_bytes()
-    rng = np.random.default_rng(0)
-    damaged = [whole[:keep] for keep in range(0, len(whole), 97)]
-    for place in rng.integers(0, len(whole), 150):
-        content = bytearray(whole)
-        content[place] ^= 1 << rng.integers(8)
-        damaged.append(bytes(content))
-    for content in damaged:
-        path.write_bytes(content)
-        try:
-            read_image(path, size=(8, 8), channels=3)
-        except UserError:
-            continue
-
-
-CANNOT_BE_READ = "expected a whole PNG or JPEG image, but it cannot be read ("
-BAD_FILES = {
-    "cut off": (lambda path: path.write_bytes(path.read_bytes()[:-40]), ""),
-    "no picture": (lambda path: path.write_bytes(b"no picture"), "cannot identify"),
-    "not there": (lambda path: path.unlink(), "[Errno 2]"),
-    "GIF": (lambda path: Image.new("RGB", (4, 4)).save(path, format="GIF"), "cannot identify"),
-    "deep": (lambda path: Image.fromarray(np.full((4, 4), 60000, np.uint16)).save(path), "it has more than 8 bits"),
-    "many pixels": (lambda path: Image.new("L", (200, 20)).save(path), "Image size (4000 pixels) exceeds"),
-}
-
-
-@pytest.mark.parametrize("case", BAD_FILES)
-def test_a_file_that_is_no_whole_png_or_jpeg_is_named(tmp_path, monkeypatch, case):
-    damage, cause = BAD_FILES[case]
-    path = tmp_path / "a.png"
-    make_image(path, (40, 30))
-    damage(path)
-    monkeypatch.setattr(Image, "MAX_IMAGE_PIXELS", 1500)  # Pillow refuses twice as many
-    message = message_of(lambda: read_image(path, size=None, channels=3))
-    assert message.startswith(f"{path}: {CANNOT_BE_READ}{cause}")
 
 
 def test_a_class_in_train_or_test_alone_is_named(split_pets):
     for part, name in (("test", "cat"), ("train", "bee")):
         shutil.rmtree(split_pets / part / name)
         message = message_of(lambda: load(split_pets))
-        assert message == f"{split_pets}: expected the same classes in train and test, found {name!r} in one of them"
+        assert (
+            message == f"{split_pets}: expected images of each class in train and test, found {name!r} in one of them"
+        )
 
 
 def test_a_folder_and_its_test_fraction_fit_together(pets, split_pets):
@@ -292,14 +291,18 @@ def test_folders_without_classes_or_images_are_named(tmp_path, pets, split_pets)
         (tmp_path / "none", 0.4, tmp_path / "none"),
     ):
         message = message_of(lambda root=root, test_fraction=test_fraction: load(root, test_fraction=test_fraction))
-        assert message == f"{lacks}: expected a folder for each class, found none"
+        assert message == f"{lacks}: expected a folder of .png, .jpg, .jpeg files for each class, found none"
     for i in range(4):
         (pets / "cat" / f"image_{i}.png").unlink()
     message = message_of(lambda: load(pets, test_fraction=0.4))
     assert message == f"{pets}/cat: expected 2 images and more, to train and to test, got 1"
     (pets / "cat" / "image_4.png").unlink()
-    message = message_of(lambda: load(pets, test_fraction=0.4))
+    message = message_of(lambda: load(pets, test_fraction=0.4, tasks=(("ant", "cat"),)))
     assert message == f"{pets}/cat: expected .png, .jpg, .jpeg files of this class, found none"
+    message = message_of(lambda: load(pets.parent, test_fraction=0.4))
+    assert (
+        message == f"{tmp_path}: expected a folder of .png, .jpg, .jpeg files for each class, found ['pets', 'split']"
+    )
 
 
 # ---- image_folder: the cache
@@ -318,6 +321,14 @@ def test_images_are_decoded_once_and_then_mapped_into_memory(tmp_path, pets, mon
     second = load(pets, test_fraction=0.4)
     assert torch.equal(first.train_images, second.train_images)
     assert len(cached(tmp_path)) == 1
+
+
+@pytest.mark.parametrize("closed", [False, True])
+def test_images_are_decoded_without_a_screen(pets, monkeypatch, closed):
+    with Path(os.devnull).open("w") as stream:
+        pass
+    monkeypatch.setattr("sys.stderr", stream if closed else None)
+    assert len(load(pets, test_fraction=0.4).train_images) == 9
 
 
 def test_a_changed_file_or_option_is_decoded_anew(tmp_path, pets):

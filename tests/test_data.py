@@ -99,7 +99,7 @@ def test_a_fingerprint_depends_on_the_labels_and_not_on_where_the_images_are(tmp
 def test_a_class_without_test_images_is_refused():
     with pytest.raises(UserError) as error:
         telling_tasks(((0, 5),), data=telling_data(num_test=3))
-    assert str(error.value) == "tasks[0]: expected test images of class 'f', got none"
+    assert str(error.value) == "tasks[0]: expected test images of class 'f', 1 at least, got none"
 
 
 # ---- replay

@@ -1,16 +1,21 @@
+import contextlib
 import os
 import re
 import time
 import zipfile
+from pathlib import Path
 
 import numpy as np
 import pytest
-from hypothesis import HealthCheck, given, settings
+import torchvision.datasets
+from hypothesis import HealthCheck, example, given, settings
 from hypothesis import strategies as st
 
+from datasets.cifar import load_cifar10, load_cifar100
 from datasets.files import cached_array, memory_mapped, read_npz
-from tests.make_data import random_arrays
-from utils.errors import UserError
+from datasets.mnist import load_mnist
+from tests.make_data import asked, make_torchvision_mnist, no_network, random_arrays
+from utils.errors import UserError, short
 
 
 def npz(path, **changes):
@@ -104,6 +109,55 @@ def test_a_changed_byte_is_either_harmless_or_one_clear_error(tmp_path, place, c
         assert message_of(path).startswith(str(path))
 
 
+# ---- torchvision's files
+
+
+MNIST_FILES = [f"{part}-ubyte" for part in ("t10k-images-idx3", "train-labels-idx1")]
+
+
+@pytest.mark.parametrize(
+    ("load", "place", "found"),
+    [
+        *(
+            (load_mnist, "MNIST/raw/*ubyte*", [f"{where}{name}.gz" for name in MNIST_FILES])
+            for where in ("", "MNIST/raw/")
+        ),
+        *((load_mnist, "MNIST/raw/*ubyte*", [where + name for name in MNIST_FILES]) for where in ("", "mnist/")),
+        (load_cifar10, "cifar-10-*", ["cifar-10-python.tar.gz"]),
+        (load_cifar100, "cifar-100-*", ["cifar-100-python.tar.gz"]),
+        (load_cifar100, "cifar-100-*", ["cifar100/cifar-100-python.tar.gz"]),
+    ],
+)
+def test_files_that_torchvision_would_have_to_unpack_or_does_not_look_for_are_named(tmp_path, load, place, found):
+    for name in found:
+        (tmp_path / name).parent.mkdir(parents=True, exist_ok=True)
+        (tmp_path / name).touch()
+    with pytest.raises(UserError) as error:
+        load(*asked(tmp_path))
+    expected = f"; found there {short(found)}, expected whole and unpacked as {place}"
+    assert str(error.value).endswith(f"run without --no_download and --dry_run{expected}")
+    assert "\n" not in str(error.value)
+
+
+def test_torchvisions_archives_are_unpacked_without_the_network(tmp_path, monkeypatch):
+    arrays = random_arrays(shape=(28, 28))
+    folder = make_torchvision_mnist(tmp_path, torchvision.datasets.MNIST, arrays, monkeypatch)
+    for path in folder.glob("*ubyte"):
+        path.unlink()
+    no_network(monkeypatch)
+    assert np.array_equal(load_mnist(*asked(tmp_path, download=True)).train_images[..., 0], arrays["x_train"])
+
+
+@pytest.mark.parametrize("closed", [False, True])
+def test_torchvisions_files_are_read_without_a_screen(tmp_path, monkeypatch, closed):
+    with Path(os.devnull).open("w") as stream:
+        pass
+    arrays = random_arrays(shape=(28, 28))
+    make_torchvision_mnist(tmp_path, torchvision.datasets.MNIST, arrays, monkeypatch)
+    monkeypatch.setattr("sys.stderr", stream if closed else None)
+    assert len(load_mnist(*asked(tmp_path)).train_images) == 100
+
+
 # ---- caches
 
 
@@ -122,6 +176,20 @@ def test_a_cached_array_is_written_and_mapped(tmp_path):
     assert path.stat().st_mode == (tmp_path / "other").stat().st_mode  # as readable as any new file
     path.write_bytes(path.read_bytes()[:-1])
     with pytest.raises(UserError, match=re.escape(f"{path}: this cache cannot be read")):
+        memory_mapped(path)
+
+
+@settings(deadline=None, max_examples=200, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@given(place=st.integers(0, 127), change=st.integers(1, 255))
+@example(place=61, change=0x10)  # numpy's reader of headers raises TokenError
+@pytest.mark.filterwarnings("ignore:Reading `.npy`")  # numpy's, of a header that seems to be of Python 2
+def test_a_changed_header_of_a_cache_is_either_harmless_or_one_clear_error(tmp_path, place, change):
+    path = tmp_path / "images.npy"
+    cached_array(path, (3, 2, 2, 1), blocks, keep=True)
+    content = bytearray(path.read_bytes())
+    content[place] ^= change
+    path.write_bytes(content)
+    with contextlib.suppress(UserError):
         memory_mapped(path)
 
 

@@ -186,7 +186,7 @@ def test_divergence_ends_the_run_with_the_rounds_before_it_kept(tmp_path, capsys
     errors = capsys.readouterr().err
     assert errors.count("\n") == 1
     assert "round 0, epoch 0: the training loss is not finite" in errors
-    assert "--hp_config" in errors
+    assert "--lr" in errors
     assert not (tmp_path / "run/summary.json").exists()
 
 

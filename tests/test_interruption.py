@@ -21,6 +21,7 @@ from tests.small_runs import (
     start,
     tiny_flags,
     wait_for,
+    without_progress,
     write_yaml,
 )
 from utils.checkpoint import load_state
@@ -53,7 +54,7 @@ def test_a_signal_in_the_middle_of_an_epoch_saves_the_state_and_prints_the_comma
     process.send_signal(number)
     _, err = process.communicate(timeout=60)
     assert process.returncode == 3, err
-    (line,) = err.splitlines()
+    (line,) = without_progress(err)
     assert line.startswith("modelzoo.py: stopped by a signal, the state is saved; to go on: python modelzoo.py ")
 
     state = load_state(max((tmp_path / "run/checkpoint").glob("state_*.pt")))
@@ -151,7 +152,7 @@ def test_a_disk_that_admits_no_more_files_costs_nothing_that_was_saved(small_dis
     disk = small_disk(20_000, num_files)
     capsys.readouterr()
     assert run(*flags, "--run_dir", disk / "run") == 2
-    *warnings, line = capsys.readouterr().err.splitlines()
+    *warnings, line = without_progress(capsys.readouterr().err)
     assert "No space left on device" in line
     assert all("warning: " in warning and "accuracy.png: could not be drawn" in warning for warning in warnings)
     remount(disk, "nr_inodes=100")

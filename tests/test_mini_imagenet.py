@@ -66,7 +66,7 @@ def test_splits_are_merged_in_order_and_each_class_is_cut_in_train_and_test(fold
 
 
 def everything(folder):
-    return digest(*vars(load(folder, keep=False)).values())
+    return digest(*list(vars(load(folder, keep=False)).values())[:5])
 
 
 def old_numpy(content, protocol):
@@ -232,6 +232,18 @@ def test_the_second_start_reads_the_cache_until_a_pickle_changes(folder, monkeyp
     assert digest(*vars(first).values()) == digest(*vars(second).values())
     make_mini_imagenet(folder, images_per_class=5, side=40, seed=1)
     assert digest(load(folder).train_images) != digest(first.train_images)
+
+
+@pytest.mark.parametrize("end", [b"\0" * 40, b"\xff", b'"', b",]"])
+def test_damaged_class_names_in_the_cache_are_told(folder, end):
+    load(folder)
+    (cache,) = folder.glob("*.npy")
+    whole = cache.read_bytes()
+    cache.write_bytes(whole[: -len(end)] + end)
+    assert message_of(folder) == f"{cache}: the class names in this cache are damaged; delete it, it is made anew"
+    cache.unlink()
+    load(folder)
+    assert cache.read_bytes() == whole
 
 
 MEASURE = """

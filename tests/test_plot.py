@@ -5,10 +5,14 @@ import numpy as np
 import pytest
 
 from tests.make_runs import continual
-from utils.plot import Curve, accuracy_figure, rounds_figure, spread_out
+from utils.plot import Curve, draw_accuracy, draw_rounds, spread_out, to_image
 
 NAMES = ("a", "b", "c")
 R = np.array(continual(0.5, 0.6, 0.7))
+
+
+def accuracy_figure(*values, **options):
+    return to_image(draw_accuracy(*values, **options))
 
 
 def size(png: bytes) -> tuple[int, int]:
@@ -35,7 +39,7 @@ def test_rounds_with_levels_and_published_curves():
     ours = Curve("ours", x, np.array([0.5, 0.6, 0.7]), np.array([0.1, 0.0, 0.1]))
     level = Curve("all at once", np.array([0]), np.array([0.8]))
     theirs = Curve("theirs", x, np.array([0.4, 0.4, 0.4]))
-    size(rounds_figure([ours], [level], [theirs], title="title", source="a source"))
+    size(to_image(draw_rounds([ours], [level], [theirs], title="title", source="a source")))
 
 
 def test_names_are_text_whatever_letters_they_have():

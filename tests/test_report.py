@@ -8,7 +8,7 @@ import yaml
 from scipy import stats
 
 from tests.make_runs import COLUMN, CONV, DIGITS, INVOCATION, continual, make_run
-from utils.config import read_command
+from utils.command_line import read_command
 from utils.files import write_json
 from utils.report import __main__ as report
 from utils.report.records import of_folders
@@ -119,9 +119,12 @@ def test_report_of_run_folders(folders, capsys):
     assert {path.name for path in (folders / "out").iterdir()} == {
         "report.md",
         "report.csv",
+        "report.tex",
         "comparisons.csv",
         "evolution_continual_b5_e1_split_digits_conv.png",
+        "evolution_continual_b5_e1_split_digits_conv.pdf",
         "rounds_split_digits_conv.png",
+        "rounds_split_digits_conv.pdf",
     }
 
 
@@ -211,11 +214,11 @@ def test_a_figure_that_cannot_be_drawn_is_a_warning(folders, capsys, monkeypatch
     def fail(*args, **kwargs):
         raise RuntimeError("no font")
 
-    monkeypatch.setattr("utils.report.figures.accuracy_figure", fail)
+    monkeypatch.setattr("utils.report.figures.draw_accuracy", fail)
     assert report.main([*run_folders(folders), "--out", str(folders / "out")]) == 0
     said = capsys.readouterr()
     assert "85.00 ± 7.07 (2)" in said.out
-    name = "evolution_continual_b5_e1_split_digits_conv.png"
+    name = "evolution_continual_b5_e1_split_digits_conv"
     assert said.err == f"warning: {name}: could not be drawn (no font)\n"
     assert (folders / "out/rounds_split_digits_conv.png").exists()
     assert name not in (folders / "out/report.md").read_text()
@@ -339,6 +342,7 @@ def test_a_competition_that_does_not_fit(tmp_path, capsys, monkeypatch, matrix, 
         (["zoo0", "--out", "zoo0/config.yaml/out"], "zoo0/config.yaml/out: expected a folder that can be written"),
         (["zoo0", "zoo0"], "zoo0: expected runs that differ"),
         (["x", "--colour"], "--colour"),
+        (["zoo0", "--all_pairs", "--against", "y"], "--against: not allowed with argument --all_pairs"),
     ],
 )
 def test_mistakes_are_a_line_and_status_2(argv, message, folders, capsys, monkeypatch):

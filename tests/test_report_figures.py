@@ -1,10 +1,12 @@
 """What the figures of a report show, before it is drawn."""
 
+from pathlib import Path
+
 import numpy as np
 import pytest
 
 from tests.make_runs import CONV, DIGITS, continual
-from utils.config import read_command
+from utils.command_line import read_command
 from utils.records import make_summary
 from utils.report.figures import averages, published_curves, round_curves, sweep_curves
 from utils.report.records import Result, RunRecord
@@ -14,12 +16,12 @@ from utils.suite.file import Curves
 def result(row, flags, accuracy_by_seed, column="Digits"):
     """A method with the accuracies R of each seed."""
     base = ["--data_config", str(DIGITS), "--hp_config", str(CONV), "--epochs", "1"]
-    runs = {}
+    settings, runs = read_command([*base, *flags]).settings, {}
     for seed, accuracy in accuracy_by_seed.items():
         matrix = np.array(accuracy)
-        summary = make_summary(matrix, continual="--continual" in flags, elapsed_sec=1.0, peak_mem_gb=0.5)
-        runs[seed] = RunRecord(matrix, summary, [])
-    return Result(row, column, read_command([*base, *flags]).settings, runs)
+        summary = make_summary(matrix, settings, elapsed_sec=1.0, peak_mem_gb=0.5)
+        runs[seed] = RunRecord(matrix, summary, [], Path(f"s{seed}"))
+    return Result(row, column, settings, runs)
 
 
 ALONE = ["--continual", "--tasks_per_round", "1"]
@@ -73,8 +75,8 @@ def test_a_sweep_has_a_point_a_value_with_a_bar_where_seeds_allow():
         result("None", [*flags, "0"], {0: continual(*[0.5] * 5)}),
         result("None", [*flags, "0"], {0: continual(*[0.3] * 5)}, column="Others"),
     ]
-    (digits, others), values = sweep_curves(results, "replay_frac")
-    assert values == [0.0, 1.0]
+    (digits, others), ticks, numeric = sweep_curves(results, "replay_frac")
+    assert (ticks, numeric) == ({0.0: "0.0", 1.0: "1.0"}, True)
     assert digits.x.tolist() == [0, 1]
     np.testing.assert_allclose(digits.y, [0.5, 0.8])
     np.testing.assert_allclose(digits.std, [np.nan, 0.2 / 2**0.5])
@@ -83,6 +85,6 @@ def test_a_sweep_has_a_point_a_value_with_a_bar_where_seeds_allow():
 
 def test_all_samples_stand_last():
     results = [result(row, flags, {0: continual(*[0.5] * 5)}) for row, flags in (("A", []), ("B", ["--samples", "5"]))]
-    (curve,), values = sweep_curves([results[0], results[1]], "samples")
-    assert values == [5, None]
+    (curve,), ticks, numeric = sweep_curves(results, "samples")
+    assert (ticks, numeric) == ({0: "5", 1: "all"}, False)
     assert curve.x.tolist() == [0, 1]

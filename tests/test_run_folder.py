@@ -10,7 +10,7 @@ import torch
 
 from net.zoo import SavedZoo
 from tests.small_runs import FOUR_TASKS, content_of, rounds_of, run, start, tiny_flags, wait_for
-from utils.config import read_settings
+from utils.config import FORMAT, read_settings
 from utils.run_folder import is_locked
 
 CONTINUAL = ("--continual", "--tasks_per_round", "2")
@@ -27,6 +27,16 @@ def test_a_finished_run_holds_what_the_design_promises(finished):
     assert names == readable | learners | {"zoo/zoo.json", "zoo/state.pt", ".lock"}
     assert not (folder / "checkpoint").exists()
     assert (folder / "accuracy.png").read_bytes().startswith(b"\x89PNG")
+
+
+def test_what_others_keep_beside_the_states_stays(finished, tmp_path):
+    kept = tmp_path / "run/checkpoint/notes.txt"
+    assert run(*finished[1], "--num_rounds", 1, "--run_dir", tmp_path / "run") == 0
+    kept.parent.mkdir()
+    kept.write_text("mine")
+    (kept.parent / ".state_000001.pt.0.part").write_bytes(b"half")
+    assert run(*finished[1], "--run_dir", tmp_path / "run", "--resume") == 0
+    assert list(kept.parent.iterdir()) == [kept]
 
 
 def test_the_figure_is_there_from_the_first_round_on(tmp_path):
@@ -51,8 +61,13 @@ def test_a_rounds_line_holds_what_the_design_promises(finished):
         for key in ("train_loss", "train_accuracy", "test_loss", "test_accuracy"):
             assert list(record[key]) == seen
         assert all(seconds >= 0 for seconds in record["seconds"].values())
+        assert len(record["epoch_loss"]) == 1
+        assert record["epoch_loss"][0] > 0
+        assert list(record["learner_accuracy"]) == [str(task_id) for task_id in record["tasks"]]
+        if len(record["tasks"]) == 1:  # the zoo is this learner
+            assert record["learner_accuracy"].items() <= record["test_accuracy"].items()
         assert list(record)[-1] == "seconds"
-        assert len(record) == 8
+        assert len(record) == 10
     assert len(lines) == 4
 
 
@@ -82,7 +97,7 @@ def test_the_summary_is_the_metrics_of_the_table(finished):
     assert 0.05 < summary["peak_mem_gb"] < 20
     assert set(summary) == set(
         "average_accuracy learning_accuracy forgetting forgetting_chaudhry backward_transfer final_accuracy num_rounds "
-        "elapsed_sec peak_mem_gb".split()
+        "elapsed_sec peak_mem_gb scored_on".split()
     )
 
 
@@ -202,11 +217,11 @@ def test_a_folder_with_anything_in_it_is_not_new(finished, tmp_path, capsys, nam
 
 def test_a_run_of_an_older_version_is_refused_in_a_line(finished, run_dir, capsys):
     config = run_dir / "config.yaml"
-    config.write_text(config.read_text().replace("format: 2\n", ""))
+    config.write_text(config.read_text().replace(f"format: {FORMAT}\n", ""))
     before = content_of(run_dir)
     assert run(*finished[1], "--run_dir", run_dir, "--resume") == 2
     (line,) = capsys.readouterr().err.splitlines()
-    assert "config.yaml: format: expected 2, got 'none': another version wrote this run" in line
+    assert f"config.yaml: format: expected {FORMAT}, got 'none': another version wrote this run" in line
     assert content_of(run_dir) == before
     assert run(*finished[1], "--run_dir", run_dir, "--overwrite") == 0
 

@@ -100,7 +100,7 @@ def test_training_equals_the_recipe_written_out(in_float64, model, changes):
     learner = training(net, batches, **changes)
     assert list(learner.steps()) == list(range(1, 16))
     losses = trained_plainly(plain, batches, num_epochs=3, **RECIPE | changes)
-    assert learner.loss_sum.item() == pytest.approx(sum(losses), rel=1e-9)
+    assert sum(learner.epoch_loss) * learner.num_minibatches == pytest.approx(sum(losses), rel=1e-9)
     for (name, ours), theirs in zip(net.state_dict().items(), plain.state_dict().values(), strict=True):
         assert torch.allclose(ours, theirs, rtol=1e-7, atol=1e-9), name
 
@@ -156,7 +156,7 @@ def test_dropout_draws_from_its_own_seed():
 @pytest.mark.parametrize("model", ["conv", "wrn10_1"])
 def test_a_loss_that_is_not_finite_raises_and_names_learner_epoch_and_remedy(model):
     learner = training(network(model), lr=1e30)
-    with pytest.raises(UserError, match=r"^round 4, epoch \d: the training loss is not finite.*smaller lr"):
+    with pytest.raises(UserError, match=r"^round 4, epoch \d: the training loss is not finite.*smaller --lr"):
         list(learner.steps())
 
 

@@ -1,16 +1,17 @@
 """A suite's file and flags, its mistakes, and which runs it consists of."""
 
 import hashlib
+import re
 import shlex
 from pathlib import Path
 
 import pytest
 
 from tests.make_runs import COLUMN, ROOT, continual, make_run, write_suite
-from utils.config import Grow, read_command
+from utils.command_line import Grow, read_command
 from utils.suite import __main__ as suite
 from utils.suite import run as suite_run
-from utils.suite.file import read_cells, read_labelled_csv, read_suite
+from utils.suite.file import read_cells, read_labelled_csv, read_suite, slug
 
 
 def cells_of(path: Path):
@@ -59,6 +60,35 @@ def test_flags_come_from_suite_column_and_row_the_last_counting(tmp_path):
     assert cell.folder == tmp_path / "runs/model_zoo_b_2/c"
 
 
+def test_a_name_in_any_script_gives_a_folder_of_its_own():
+    assert slug("Model Zoo, b = 5") == "model_zoo_b_5"
+    assert slug("a__B..c \u2013 1.") == "a_b..c_1"
+    names = [
+        "猫",
+        "狗",
+        "Zoo é",
+        "Zoo è",
+        "Zoo",
+        "x" * 200,
+        "x" * 300,
+        "x" * 301,
+        "é" * 300,
+        "٣",
+        "kelvin",
+        "\u212aelvin",
+    ]
+    slugs = [slug(name) for name in names]
+    assert len(set(slugs)) == len(names)
+    assert all(re.fullmatch(r"[a-z0-9][a-z0-9._]{0,210}", made) for made in slugs)
+    assert slug("ZOO É") == slug("zoo é")  # a file system may not tell them apart
+    assert slug("+") == slug("\u2013") == ""
+
+
+def test_rows_in_chinese_are_rows(tmp_path):
+    path = write_suite(tmp_path / "suite.yaml", rows={"猫": "--continual", "狗": "--continual --naive"})
+    assert len({cell.folder for cell in cells_of(path)}) == 2
+
+
 def published(row="Isolated", column="Digits", metric="average_accuracy"):
     return {"row": row, "metric": metric, "percent": {column: 1.0}, "source": "s"}
 
@@ -70,7 +100,7 @@ def published(row="Isolated", column="Digits", metric="average_accuracy"):
         ({"flags": "--epochs 1 --seed=3"}, "got '--seed=3'"),
         ({"flags": "--help"}, "got '--help'"),
         ({"flags": "--samples '5"}, "expected words as on a command line"),
-        ({"flags": "--continual true"}, "row Isolated, column Digits: --predict: expected"),
+        ({"flags": "--naive maybe"}, "row Isolated, column Digits: --naive: expected a valid boolean"),
         ({"rows": {"A": "--num_rounds 3 --continual"}}, "num_rounds: expected at most 2"),
         ({"rows": {}}, "rows:"),
         ({"rows": {"A b": "", "a-B": ""}}, "rows: expected names that differ"),

@@ -269,6 +269,34 @@ def test_a_cluster_that_does_not_answer_is_a_line():
             on_ray.check_reachable(reachable)
 
 
+def test_a_cluster_may_have_an_address_of_ip_version_6():
+    with socket.socket(socket.AF_INET6) as listening:
+        try:
+            listening.bind(("::1", 0))
+        except OSError:
+            pytest.skip("this machine has no IPv6")
+        listening.listen()
+        on_ray.check_reachable(f"[::1]:{listening.getsockname()[1]}")
+
+
+@pytest.mark.slow
+def test_a_token_that_ray_misses_is_a_line(tmp_path, monkeypatch):
+    pytest.importorskip("ray", reason="Ray is an extra: pip install -r requirements-ray.txt")
+    for name in ("RAY_AUTH_TOKEN", "RAY_AUTH_TOKEN_PATH"):
+        monkeypatch.delenv(name, raising=False)
+    path = write_suite(tmp_path / "try.yaml")
+    with socket.create_server(("127.0.0.1", 0)) as listening:
+        ended = subprocess.run(
+            [sys.executable, "-m", "utils.suite", path, "--ray", f"127.0.0.1:{listening.getsockname()[1]}"],
+            cwd=ROOT,
+            env={**os.environ, "RAY_AUTH_MODE": "token", "HOME": str(tmp_path)},
+            capture_output=True,
+            text=True,
+        )
+    assert (ended.returncode, ended.stdout, ended.stderr.count("\n")) == (2, "", 1)
+    assert "if it wants a token, set RAY_AUTH_MODE=token" in ended.stderr
+
+
 def test_ray_that_is_missing_is_a_line(monkeypatch):
     monkeypatch.setitem(sys.modules, "ray", None)
     with pytest.raises(UserError, match=r"requirements-ray\.txt"):

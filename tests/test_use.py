@@ -206,3 +206,19 @@ def test_a_screen_or_a_setting_of_figures_stops_no_run(tmp_path, environment, re
     subprocess.run(["bash", "-c", f"{command} {redirection}"], cwd=ROOT, env=os.environ | environment, check=True)
     assert (tmp_path / "run/summary.json").exists()
     assert (tmp_path / "run/accuracy.png").exists()
+
+
+def test_evaluate_is_told_where_the_data_lie_now(tmp_path, capsys):
+    (tmp_path / "here").mkdir()
+    flags = tiny_flags(tmp_path / "here")
+    assert run(*flags, "--num_rounds", 2, "--run_dir", tmp_path / "run") == 0
+    (tmp_path / "here").rename(tmp_path / "there")
+    assert run("--evaluate", tmp_path / "run") == 2
+    moved = tmp_path / "there/tiny.yaml"
+    assert run("--evaluate", tmp_path / "run", "--data_config", moved) == 0
+    capsys.readouterr()
+    for other in ("split_digits", "split_mnist"):
+        assert run("--evaluate", tmp_path / "run", "--data_config", ROOT / f"config/dataset/{other}.yaml") == 2
+        assert "--data_config: expected a benchmark with dataset: npz, and a root" in capsys.readouterr().err
+    assert run("--predict", tmp_path / "run", "--data_config", moved) == 2
+    assert "--data_config: expected no settings here" in capsys.readouterr().err

@@ -7,19 +7,30 @@ import shlex
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, Protocol
+from typing import TYPE_CHECKING, Any, Protocol
 
-from utils.config import Settings
+from utils.config import Benchmark, Settings
 from utils.errors import UserError, in_one_line, short
 from utils.files import write_whole
 from utils.records import TaskInfo
+
+if TYPE_CHECKING:
+    from utils.run_net import Training
 
 DIGEST_BYTES = 32
 STATES_KEPT = 2  # the newest, and the one before it in case the newest is damaged
 
 
 class Growing(Protocol):
-    """A method that grows learners, as the run folder sees it: something that can be stopped and taken up again."""
+    """A method that grows learners, as the run folder and the screen see it; it can be stopped and taken up again.
+
+    Attributes:
+        round_id: The round in hand.
+        training: The training of the learner in hand; None between two rounds.
+    """
+
+    round_id: int
+    training: "Training[Any] | None"
 
     def state_dict(self) -> dict[str, Any]:
         """All that ``load_state_dict`` needs."""
@@ -137,6 +148,16 @@ def settings_to_go_on_with(old: Settings, asked: Settings, *, num_rounds_done: i
         listed = "; ".join(f"{key} {now} (the run has {before})" for key, (before, now) in differing.items())
         raise UserError(f"--resume: expected the settings of the run, got {listed}")
     return asked
+
+
+def with_data_of(settings: Settings, other: Benchmark | None) -> Settings:
+    """A run's settings with its data where another benchmark, if given, has them. Raises UserError if it has none."""
+    if other is None:
+        return settings
+    if (settings.benchmark.dataset, settings.benchmark.root is None) != (other.dataset, other.root is None):
+        expected = f"dataset: {settings.benchmark.dataset}" + (", and a root" if settings.benchmark.root else "")
+        raise UserError(f"--data_config: expected a benchmark with {expected}, as the run has, got {other.dataset}")
+    return settings.model_copy(update={"benchmark": settings.benchmark.model_copy(update={"root": other.root})})
 
 
 def _differences(old: Settings, new: Settings) -> dict[str, tuple[str, str]]:

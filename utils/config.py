@@ -1,15 +1,15 @@
-"""Settings, typed and checked before anything starts: the flags, the benchmark file, the recipe file.
+"""Settings, typed and checked: what a benchmark file, a recipe file and a run folder's ``config.yaml`` may say.
 
 Nothing here imports torch, so that a whole suite of runs is checked in an instant.
 """
 
-import argparse
 import re
 from collections.abc import Sequence
+from importlib.util import find_spec
 from pathlib import Path
 from typing import Annotated, Any, Literal, TypeVar
+from unicodedata import normalize
 
-import yaml
 from pydantic import (
     AfterValidator,
     BaseModel,
@@ -22,11 +22,11 @@ from pydantic import (
     ValidationError,
     model_validator,
 )
-from pydantic_core import PydanticUndefined
 
-from utils.errors import Parser, UserError, in_one_line, short
+from utils.errors import UserError, short
+from utils.yaml_files import read_yaml, to_yaml
 
-FORMAT = 2  # of run folders; it stands in their config.yaml
+FORMAT = 3  # of run folders; it stands in their config.yaml
 
 
 class Frozen(BaseModel):
@@ -68,8 +68,8 @@ class Benchmark(Frozen):
     def _check(self) -> "Benchmark":
         if self.task_names and len(self.task_names) != len(self.tasks):
             raise ValueError(f"task_names: expected {len(self.tasks)} names, got {len(self.task_names)}")
-        if len(set(self.task_names)) < len(self.task_names):
-            raise ValueError("task_names: expected names that differ")
+        if len({normalize("NFC", name) for name in self.task_names}) < len(self.task_names):
+            raise ValueError("task_names: expected names that differ, also in Unicode's composed form")
         if "\0" in str(self.root):
             raise ValueError("root: expected a path, got one with a NUL character")
         return self
@@ -91,16 +91,18 @@ class Benchmark(Frozen):
 class Recipe(Frozen):
     """What a recipe file says: the network, whose name ``net`` checks, and how a learner is trained."""
 
-    model: StrictStr
-    batch: StrictInt = Field(ge=1)
-    lr: StrictFloat = Field(gt=0)
-    l2_reg: StrictFloat = Field(ge=0)
-    dropout: StrictFloat = Field(ge=0, lt=1)
-    momentum: StrictFloat = Field(default=0.9, ge=0, lt=1)
-    nesterov: StrictBool = True
-    schedule: Literal["cosine", "constant"] = "cosine"
-    augment: Literal["auto", "none"] = "auto"
-    precision: Literal["auto", "fp32", "bf16", "fp16"] = "auto"
+    model: StrictStr = Field(description="the network: conv, or wrn<depth>_<width> such as wrn16_4")
+    batch: StrictInt = Field(ge=1, description="examples a gradient step")
+    lr: StrictFloat = Field(gt=0, description="learning rate, at its highest")
+    l2_reg: StrictFloat = Field(ge=0, description="weight decay, on all parameters")
+    dropout: StrictFloat = Field(ge=0, lt=1, description="probability of dropping a unit")
+    momentum: StrictFloat = Field(0.9, ge=0, lt=1, description="momentum of gradient descent")
+    nesterov: StrictBool = Field(True, description="whether momentum is Nesterov's")
+    schedule: Literal["cosine", "constant"] = Field("cosine", description="cosine (to 0) or constant learning rate")
+    augment: Literal["auto", "none"] = Field("auto", description="auto (crops, mirror images) or none")
+    precision: Literal["auto", "fp32", "bf16", "fp16"] = Field(
+        "auto", description="auto (fp16 on a CUDA GPU, else fp32), fp32, bf16 or fp16"
+    )
 
     @model_validator(mode="after")
     def _check(self) -> "Recipe":
@@ -110,16 +112,26 @@ class Recipe(Frozen):
 
 
 class Settings(Frozen):
-    """What is computed. Two runs with equal settings on one machine end with equal numbers."""
+    """What is computed. Two runs with equal settings on one machine end with equal numbers.
+
+    ``changed`` are the recipe's keys that flags set otherwise than its file.
+    """
 
     benchmark_name: str
     recipe_name: str
+    changed: tuple[str, ...] = ()
     epochs: int = Field(100, ge=1, description="passes over a learner's data; 1 switches augmentation off")
     continual: bool = Field(False, description="tasks arrive one at a time, in the benchmark's order")
     tasks_per_round: int = Field(5, ge=1, description="tasks a learner is trained on, the new one included, or all")
     num_rounds: int = Field(ge=1, le=100_000, description="learners to grow (the number of tasks)")
     replay_frac: float = Field(1.0, ge=0, le=1, description="fraction of a past task's training examples used again")
     samples: int | None = Field(None, ge=1, description="training examples kept per class (all)")
+    validation: float = Field(
+        0.0,
+        ge=0,
+        lt=1,
+        description="fraction of each class's training images held out, and scored in place of test images",
+    )
     naive: bool = Field(False, description="draw tasks uniformly: the ablation of boosting")
     warm_start: bool = Field(False, description="multi-task mode only: the first learner has all tasks")
     seed: int = Field(100, ge=0, description="the only source of randomness")
@@ -128,7 +140,9 @@ class Settings(Frozen):
 
     @model_validator(mode="after")
     def _check(self) -> "Settings":
-        most = len(self.benchmark.tasks)
+        most, names = len(self.benchmark.tasks), (self.benchmark_name, self.recipe_name, str(self.benchmark.root))
+        if any(re.search("[\ud800-\udfff]", name) for name in names):
+            raise ValueError(f"data_config, hp_config, root: expected names in UTF-8, got {short(names)}")
         if self.continual and self.num_rounds > most:
             raise ValueError(f"num_rounds: expected at most {most}, a round a task, got {self.num_rounds}")
         if self.continual and self.warm_start:
@@ -145,17 +159,30 @@ class Settings(Frozen):
         if self.num_rounds != len(self.benchmark.tasks):
             parts.append(f"k{self.num_rounds}")
         always = {"continual", "tasks_per_round", "epochs", "num_rounds", "seed"}
-        letters = {"replay_frac": "f", "samples": "n", "warm_start": "warm"}
+        letters = {"replay_frac": "f", "samples": "n", "validation": "v", "warm_start": "warm"}
         for name, field in Settings.model_fields.items():
             value = getattr(self, name)
             if field.description and name not in always and value != field.default:
-                parts.append(letters.get(name, name) + ("" if value is True else f"{value:g}"))
+                parts.append(_in_name(letters.get(name, name), value))
+        parts += [_in_name(key, getattr(self.recipe, key)) for key in self.changed]
         return "-".join([*parts, f"s{self.seed}"])
+
+    @property
+    def scored_on(self) -> str:
+        """The images that accuracies are of: test, or validation."""
+        return "validation" if self.validation > 0 else "test"
 
     @property
     def computed(self) -> dict[str, Any]:
         """The settings as plain values, without the names of the files that they came from."""
-        return self.model_dump(mode="json", exclude={"benchmark_name", "recipe_name"})
+        return self.model_dump(mode="json", exclude={"benchmark_name", "recipe_name", "changed"})
+
+
+def _in_name(key: str, value: object) -> str:
+    """A setting as a part of a run's name."""
+    if isinstance(value, bool):
+        return key if value else f"no_{key}"
+    return key + (f"{value:g}" if isinstance(value, float) else str(value))
 
 
 class Options(Frozen):
@@ -169,117 +196,22 @@ class Options(Frozen):
     device: str = Field("auto", description="auto, cpu, cuda, cuda:<i> or mps")
     threads: int | None = Field(None, ge=1, le=10_000, description="CPU threads of this process (all)")
     compile: bool = Field(False, description="compile the training step: for long runs on a GPU")
+    tensorboard: bool = Field(False, description="also write event files for TensorBoard into the run folder")
     checkpoint_every_sec: float = Field(300.0, ge=0, description="how much training may be lost at most")
     dry_run: bool = Field(False, description="check, plan, time a few steps; write nothing, download nothing")
+
+    @model_validator(mode="after")
+    def _check(self) -> "Options":
+        if self.tensorboard and find_spec("tensorboard") is None:
+            raise ValueError(
+                "tensorboard: expected its package (pip install -r requirements-tensorboard.txt), got none"
+            )
+        return self
 
     @property
     def may_download(self) -> bool:
         """Whether data sets may be downloaded."""
         return not (self.no_download or self.dry_run)
-
-
-class Grow(Frozen):
-    """The command to grow a zoo."""
-
-    settings: Settings
-    options: Options
-
-
-class Use(Frozen):
-    """The command to use a zoo that was grown: to classify images of a task or, if there are none, to test it."""
-
-    run_dir: Path
-    options: Options
-    task: str = ""
-    images: tuple[Path, ...] = ()
-
-
-def build_parser() -> argparse.ArgumentParser:
-    """The flags, most of them made from the models' fields, which have the types, the limits and the defaults."""
-    parser = Parser(
-        prog="modelzoo.py",
-        description="Grow a zoo of small multi-head networks, one a round, by boosting over tasks.",
-        epilog="Isolated: --continual --tasks_per_round 1. Multi-Head: --num_rounds 1 --tasks_per_round all. "
-        "Exit status: 0 done, 1 --evaluate found another accuracy or other data, 2 a mistake in the command or its "
-        "files, 3 stopped by a signal with the state saved.",
-        allow_abbrev=False,
-        argument_default=argparse.SUPPRESS,  # so that it is known which flags were given
-    )
-    what = parser.add_argument_group("what is computed")
-    what.add_argument("--data_config", type=Path, help="the benchmark (config/dataset/coarse_cifar100.yaml)")
-    what.add_argument("--hp_config", type=Path, help="the recipe (config/hyperparam/wrn.yaml)")
-    what.add_argument("--task_ids", type=int, nargs="+", help="only these tasks of the benchmark, in this order (all)")
-    add_flags(what, Settings)
-    what.add_argument("--config", type=Path, help="a run folder's config.yaml in place of the flags above")
-    add_flags(parser.add_argument_group("where and how"), Options)
-    use = parser.add_argument_group("use a zoo that was grown")
-    either = use.add_mutually_exclusive_group()
-    either.add_argument("--evaluate", type=Path, metavar="RUN_DIR", help="test the saved learners again")
-    either.add_argument("--predict", type=Path, metavar="RUN_DIR", help="classify images, with --task and image files")
-    use.add_argument("--task", metavar="NAME_OR_ID", help="the task that the images belong to")
-    use.add_argument("images", type=Path, nargs="*", metavar="IMAGE", help="image files")
-    return parser
-
-
-def add_flags(group: argparse._ActionsContainer, model: type[BaseModel], **options: dict[str, Any]) -> None:
-    """Add a flag for each field of a model that has a description; the model itself checks the values.
-
-    Args:
-        group: The parser, or a group of its flags.
-        model: The model.
-        options: argparse's options of single flags, by field, where they are not those of most flags.
-    """
-    for name, field in model.model_fields.items():
-        if field.description is None:
-            continue
-        if field.annotation is bool:
-            group.add_argument(f"--{name}", action="store_true", help=field.description)
-        else:
-            default = f" ({field.default})" if field.default not in (None, "", PydanticUndefined) else ""
-            group.add_argument(f"--{name}", help=field.description + default, **options.get(name, {}))
-
-
-def read_command(argv: Sequence[str]) -> Grow | Use:
-    """Read and check the command line and the files that it names.
-
-    Args:
-        argv: The words of the command line, without the program's name.
-
-    Raises:
-        UserError: There is a mistake in a flag or a file.
-    """
-    given = vars(build_parser().parse_args(argv))
-    evaluate, predict, task, images = (given.pop(key, "") for key in ("evaluate", "predict", "task", "images"))
-    options = validate(Options, {key: given.pop(key) for key in Options.model_fields if key in given})
-    if options.resume and options.overwrite:
-        raise UserError("--resume, --overwrite: expected one of them, got both")
-    if (evaluate or predict) and given:
-        raise UserError(f"--{next(iter(given))}: expected no settings here: the run has its own")
-    if len({bool(predict), bool(task), bool(images)}) > 1:
-        raise UserError("--predict: expected --predict RUN_DIR --task NAME_OR_ID IMAGE..., got a part of that")
-    if evaluate or predict:
-        return Use(run_dir=evaluate or predict, options=options, task=task, images=tuple(images))
-    return Grow(settings=_settings(given), options=options)
-
-
-def _settings(given: dict[str, Any]) -> Settings:
-    """The settings from the flags that were given."""
-    if "config" in given:
-        path = given.pop("config")
-        if given:
-            raise UserError(f"--{next(iter(given))}: expected no settings beside --config, which has them all")
-        return read_settings(path)
-    data_config = given.pop("data_config", Path("config/dataset/coarse_cifar100.yaml"))
-    hp_config = given.pop("hp_config", Path("config/hyperparam/wrn.yaml"))
-    benchmark, name = read_benchmark(data_config), data_config.stem
-    if "task_ids" in given:
-        task_ids = given.pop("task_ids")
-        benchmark = benchmark.select(task_ids)
-        name += "-t" + ("_".join(map(str, task_ids)) if len(task_ids) <= 8 else f"{len(task_ids)}tasks")
-    if given.get("tasks_per_round") == "all":
-        given["tasks_per_round"] = len(benchmark.tasks)
-    files = {"benchmark_name": name, "recipe_name": hp_config.stem, "num_rounds": len(benchmark.tasks)}
-    return validate(Settings, files | given | {"benchmark": benchmark, "recipe": read_recipe(hp_config)})
 
 
 def read_benchmark(path: Path) -> Benchmark:
@@ -308,63 +240,7 @@ def settings_to_yaml(settings: Settings) -> str:
     """The content of ``config.yaml``; ``read_settings`` gives the same settings back."""
     values = {"format": FORMAT} | settings.model_dump(mode="json")
     head = "# The resolved settings of this run. To run them again: python modelzoo.py --config config.yaml\n"
-    return head + yaml.dump(values, Dumper=_Dumper, sort_keys=False, default_flow_style=None, width=120)
-
-
-YAML_1_2 = {  # the core schema, but for whole numbers with a leading zero: those are text
-    "null": (r"null|Null|NULL|~|", ["n", "N", "~", ""]),
-    "bool": (r"true|True|TRUE|false|False|FALSE", "tTfF"),
-    "int": (r"[-+]?(0|[1-9][0-9]*)|0o[0-7]+|0x[0-9a-fA-F]+", "-+0123456789"),
-    "float": (
-        r"[-+]?(\.[0-9]+|[0-9]+\.[0-9]*)([eE][-+]?[0-9]+)?|[-+]?[0-9]+[eE][-+]?[0-9]+"
-        r"|[-+]?\.(inf|Inf|INF)|\.(nan|NaN|NAN)",
-        "-+.0123456789",
-    ),
-    "merge": (r"<<", "<"),
-}
-
-
-class _Loader(yaml.SafeLoader):
-    """PyYAML reads YAML 1.1, where ``no`` is false, ``1:30`` is 90, ``010`` is 8 and ``1e-5`` is text."""
-
-    yaml_implicit_resolvers: dict[str, list[Any]] = {}  # noqa: RUF012 (PyYAML's way)
-
-    def construct_scalar(self, node: Any) -> Any:
-        text = super().construct_scalar(node)
-        # JSON writes a letter beyond the basic plane as two escapes.
-        return text.encode("utf-16", "surrogatepass").decode("utf-16") if isinstance(text, str) else text
-
-    def compose_mapping_node(self, anchor: Any) -> yaml.MappingNode:
-        node = super().compose_mapping_node(anchor)
-        seen = set()
-        for key in (key for key, _ in node.value if isinstance(key, yaml.ScalarNode)):
-            if (key.tag, key.value) in seen:
-                problem = f"expected each key once, got {short(key.value)} twice"
-                raise yaml.MarkedYAMLError(problem=problem, problem_mark=key.start_mark)
-            seen.add((key.tag, key.value))
-        return node
-
-
-class _Dumper(yaml.SafeDumper):
-    """Quotes what either version of YAML would read as something else than text."""
-
-    yaml_implicit_resolvers = {first: [*each] for first, each in yaml.SafeDumper.yaml_implicit_resolvers.items()}  # noqa: RUF012
-
-
-for _name, (_pattern, _first) in YAML_1_2.items():
-    for _kind in (_Loader, _Dumper):
-        _kind.add_implicit_resolver(f"tag:yaml.org,2002:{_name}", re.compile(rf"(?:{_pattern})\Z"), list(_first))
-
-
-def read_yaml(path: Path) -> dict[str, Any]:
-    """A YAML file's keys and values. Raises UserError."""
-    try:
-        values = yaml.load(path.read_text(encoding="utf-8"), _Loader)
-    except (OSError, ValueError, RecursionError, yaml.YAMLError) as error:  # ValueError: not UTF-8, or half a letter
-        raise UserError(f"{path}: expected a YAML file that can be read ({in_one_line(error)})") from error
-    if not isinstance(values, dict):
-        raise UserError(f"{path}: expected keys and values, got {short(values)}")
-    return values
+    return head + to_yaml(values)
 
 
 def validate(model: type[Model], values: Any, path: Path | None = None) -> Model:

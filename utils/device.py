@@ -7,11 +7,12 @@ import re
 import statistics
 import sys
 import time
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 
 import threadpoolctl
 import torch
 
+from utils.config import Options
 from utils.errors import UserError, short
 
 STEPS_TIMED = 20
@@ -29,6 +30,15 @@ def choose_device(name: str) -> torch.device:
                 torch.cuda.set_device(device)  # whose generator a state keeps
             return device
     raise UserError(f"--device: expected auto, cpu, cuda, cuda:<i> or mps, one that is there, got {short(name)}")
+
+
+def check_compiler(device: torch.device) -> None:
+    """Compile something small, before a run begins. Raises UserError if torch cannot compile on this machine."""
+    try:
+        torch.compile(torch.neg)(torch.zeros(1, device=device))
+    except Exception as error:  # compiling runs other people's programs
+        got = f"got an error: {str(error).partition(chr(10))[0]}"
+        raise UserError(f"--compile: expected a compiler that works for {device.type}, {got}") from error
 
 
 def describe_device(device: torch.device) -> str:
@@ -61,23 +71,49 @@ def seconds_each(steps: Iterable[object], device: torch.device) -> float:
     return statistics.median(seconds[STEPS_TO_WARM_UP:] or seconds)
 
 
-def set_up_process(num_threads: int | None) -> None:
-    """Settle how this process computes, before any work: its threads, its memory, the same bits each time.
+def seconds_by_flags(
+    steps: Callable[[str], Iterable[object]], precision: str, device: torch.device
+) -> dict[str, float]:
+    """Median seconds of a step by flags: first as this process does it, on a CPU then as it could.
+
+    Args:
+        steps: A few steps in a precision.
+        precision: The precision asked for; bf16 is tried too if the CPU itself computes with it.
+        device: Where the steps are done; on a CPU also with 1, 2, 4, ... threads.
+    """
+    most, capabilities = torch.get_num_threads(), torch.cpu.get_capabilities()
+    has_bf16 = any(capabilities.get(name) for name in ("avx512_bf16", "amx_bf16", "bf16"))
+    fewer = [2**power for power in range(most.bit_length()) if 2**power < most] if device.type == "cpu" else []
+    seconds = {}
+    for name in dict.fromkeys([precision, "bf16"] if has_bf16 and device.type == "cpu" else [precision]):
+        for threads in [most, *fewer]:
+            torch.set_num_threads(threads)
+            seconds[f"--threads {threads} --precision {name}"] = seconds_each(steps(name), device)
+    torch.set_num_threads(most)
+    return seconds
+
+
+def set_up_process(options: Options) -> torch.device:
+    """Settle how this process computes, before any work: its device, its threads, its memory, the same bits each time.
 
     On a GPU the algorithms are those that give the same bits each time. On glibc freed memory is kept for the next
     minibatch: by default large blocks are returned to the system and mapped anew each time, which costs a sixth of the
     time of a training step.
 
-    Args:
-        num_threads: The threads of every pool; None leaves it to the libraries, which take all cores.
+    Raises:
+        UserError: The device is not there, or torch cannot compile for it though it is to.
     """
     torch.backends.cudnn.deterministic = True
-    if num_threads is not None:
-        threadpoolctl.threadpool_limits(num_threads)  # numpy's pools too
-        torch.set_num_threads(num_threads)
+    if options.threads is not None:  # else the libraries take all cores
+        threadpoolctl.threadpool_limits(options.threads)  # numpy's pools too
+        torch.set_num_threads(options.threads)
+    device = choose_device(options.device)
+    if options.compile:
+        check_compiler(device)
     if sys.platform == "linux":
         mallopt = getattr(ctypes.CDLL(None), "mallopt", None)  # musl has none
         if mallopt is not None:
             mmap_threshold, trim_threshold = -3, -1
             mallopt(mmap_threshold, 2**30)
             mallopt(trim_threshold, 2**31 - 1)
+    return device

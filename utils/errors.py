@@ -2,9 +2,12 @@
 
 import argparse
 import signal
+import sys
 import textwrap
 from types import FrameType
 from typing import NoReturn
+
+from utils.logger import write_line
 
 MOST_LETTERS = 80  # of what was got, in a message
 
@@ -27,6 +30,10 @@ class Parser(argparse.ArgumentParser):
     def error(self, message: str) -> NoReturn:
         """Raise UserError."""
         raise UserError(f"{message} (--help lists the flags)")
+
+    def print_help(self, file: object = None) -> None:
+        """Show the help; argparse itself minds a screen that is closed."""
+        write_line(self.format_help().rstrip(), sys.stdout)
 
 
 def short(value: object) -> str:

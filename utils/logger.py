@@ -1,10 +1,9 @@
 """The screen: results on stdout, warnings and a progress bar on stderr, and all that was said in ``log.txt``."""
 
 import contextlib
-import itertools
+import io
 import os
 import sys
-from collections.abc import Sequence
 from pathlib import Path
 from typing import TextIO
 
@@ -20,8 +19,6 @@ class Screen:
 
     def __init__(self) -> None:
         self.log: Path | None = None
-        self._bar: tqdm | None = None
-        self._before_round: list[int] = []
 
     def say(self, line: str) -> None:
         """Show a result."""
@@ -33,9 +30,13 @@ class Screen:
         write_line(f"warning: {line}", sys.stderr)
         self._note(f"warning: {line}")
 
+    def inform(self, line: str) -> None:
+        """Show how far a run is."""
+        write_line(line, sys.stderr)
+        self._note(line)
+
     def fail(self, line: str) -> None:
         """Show why the program ends here."""
-        self.stop_bar()
         write_line(f"modelzoo.py: {line}", sys.stderr)
         self._note(line)
 
@@ -44,35 +45,20 @@ class Screen:
             with contextlib.suppress(OSError), self.log.open("a", encoding="utf-8", errors="backslashreplace") as file:
                 file.write(line + "\n")
 
-    def start_bar(self, num_minibatches: Sequence[int]) -> None:
-        """Show a progress bar, if stderr is a terminal; the argument is the number of minibatches of each round."""
-        if sys.stderr is not None and sys.stderr.isatty():
-            self._before_round = [0, *itertools.accumulate(num_minibatches)]
-            self._bar = tqdm(total=self._before_round[-1], unit="batch", dynamic_ncols=True)
 
-    def advance(self, round_id: int, epoch: int, num_done: int) -> None:
-        """Move the bar to a round's epoch, with so many minibatches of the round done."""
-        if self._bar is None:
-            return
-        position = self._before_round[round_id] + num_done
-        if self._bar.n == 0:
-            self._bar.initial = position  # what an earlier process did says nothing of the speed
-        self._bar.set_description(f"round {round_id}, epoch {epoch}", refresh=False)
-        self._bar.update(position - self._bar.n)
-
-    def stop_bar(self) -> None:
-        """Take the bar away."""
-        if self._bar is not None:
-            self._bar.close()
+def open_screens() -> None:
+    """Let everybody print: a stream that is closed leads nowhere, and letters that a screen lacks are spelled out."""
+    for name in ("stdin", "stdout", "stderr"):  # in the order of their numbers, which no other file is to get
+        stream = getattr(sys, name) or open(os.devnull, "r+")  # noqa: SIM115 (it stays open)
+        setattr(sys, name, stream)
+        if isinstance(stream, io.TextIOWrapper):
+            stream.reconfigure(errors="backslashreplace")
 
 
-def write_line(line: str, stream: TextIO | None) -> None:
-    """Write a line to a screen, above a progress bar if there is one; letters that the screen lacks are spelled out."""
-    if stream is None:  # closed before the program began
-        return
-    encoding = getattr(stream, "encoding", None) or "utf-8"
+def write_line(line: str, stream: TextIO) -> None:
+    """Write a line to a screen, above a progress bar if there is one. A screen that is closed by now stops nothing."""
     try:
-        tqdm.write(line.encode(encoding, "backslashreplace").decode(encoding), file=stream)
+        tqdm.write(line, file=stream)
         stream.flush()
     except (OSError, ValueError):  # closed since; nobody reads what is said from now on
         with contextlib.suppress(OSError, ValueError):

@@ -7,7 +7,7 @@ import contextlib
 import io
 import os
 import warnings
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from typing import NamedTuple
 
 os.environ["MPLBACKEND"] = "agg"  # matplotlib is not imported where the user's own choice does not exist
@@ -27,29 +27,35 @@ DOTS_PER_INCH = 130
 
 @contextlib.contextmanager
 def plain_style() -> Iterator[None]:
-    """Draw in matplotlib's default style; a ``$`` in a name is text, and a letter that the font lacks is a box."""
-    with matplotlib.style.context(["default", {"text.parse_math": False}]), warnings.catch_warnings():
+    """Draw in matplotlib's default style; a ``$`` in a name is text, and a letter that the font lacks is a box.
+
+    A PDF holds its fonts as TrueType (42), which journals ask for.
+    """
+    ours = {"text.parse_math": False, "pdf.fonttype": 42}
+    with matplotlib.style.context(["default", ours]), warnings.catch_warnings():
         warnings.filterwarnings("ignore", "Glyph .* missing from", UserWarning)
         yield
 
 
-def to_png(figure: Figure) -> bytes:
-    """The figure as a PNG."""
+@plain_style()
+def to_image(figure: Figure, kind: str = "png") -> bytes:
+    """The figure as a file of the kind png or pdf; equal figures give equal bytes."""
     buffer = io.BytesIO()
-    figure.savefig(buffer, format="png", dpi=DOTS_PER_INCH)
+    figure.savefig(buffer, format=kind, dpi=DOTS_PER_INCH, metadata={"CreationDate": None} if kind == "pdf" else None)
     return buffer.getvalue()
 
 
 @plain_style()
-def accuracy_figure(
+def draw_accuracy(
     accuracy: np.ndarray,
     task_names: Sequence[str],
     *,
     continual: bool,
     isolated: np.ndarray | None = None,
     title: str = "Accuracy of each task as the zoo grows",
-) -> bytes:
-    """The evolution of each task's test accuracy, as in the paper's figure.
+    scored: str = "test",
+) -> Figure:
+    """The evolution of each task's accuracy, as in the paper's figure.
 
     In continual mode a line begins at the round in which its task arrives; in multi-task mode the mean stands out
     before the tasks' lines. The distance from the beginning of a line to its task's cross is forward transfer; its rise
@@ -61,13 +67,11 @@ def accuracy_figure(
         continual: Whether tasks arrive one at a time.
         isolated: The accuracy of a learner of its own for each task, float ``[T]``, drawn as crosses.
         title: The figure's title.
-
-    Returns:
-        A PNG.
+        scored: Which images were scored, test or validation.
     """
     seen = np.flatnonzero(~np.isnan(accuracy[-1]))
     arrival = np.argmax(~np.isnan(accuracy[:, seen]), axis=0)
-    figure, axes = _frame(9, max(4.5, 0.27 * len(seen)), "round", "test accuracy", title)
+    figure, axes = _frame(9, max(4.5, 0.27 * len(seen)), "round", f"{scored} accuracy", title)
     colours = colormaps["viridis"](np.linspace(0, 0.87, max(len(seen), 2)))[: len(seen)]
     if continual:
         for line, arrived, colour in zip(accuracy[:, seen].T, arrival, colours, strict=True):
@@ -85,7 +89,7 @@ def accuracy_figure(
     ends = [(len(accuracy) - 1, height) for height in accuracy[-1, seen]]
     names = [task_names[int(task)] for task in seen]
     _name_lines(figure, ends, names, list(colours) if continual else ["0.35"] * len(seen))
-    return to_png(figure)
+    return figure
 
 
 class Curve(NamedTuple):
@@ -97,10 +101,13 @@ class Curve(NamedTuple):
     std: np.ndarray | None = None
 
 
+Curves = Sequence[Curve]
+
+
 @plain_style()
-def rounds_figure(
-    curves: Sequence[Curve], levels: Sequence[Curve], published: Sequence[Curve], *, title: str, source: str = ""
-) -> bytes:
+def draw_rounds(
+    curves: Curves, levels: Curves, published: Curves, *, title: str, source: str = "", scored: str = "test"
+) -> Figure:
     """Average accuracy of the tasks seen, as they arrive.
 
     Args:
@@ -109,13 +116,11 @@ def rounds_figure(
         published: Curves from elsewhere, drawn grey and dashed.
         title: The figure's title.
         source: The source of the published curves.
-
-    Returns:
-        A PNG.
+        scored: Which images were scored, test or validation.
     """
     named = [*curves, *levels, *published]
-    height = max(4.8, 0.36 * len(named))
-    figure, axes = _frame(9.5, height, "tasks seen", "average test accuracy of the tasks seen", title)
+    height, ylabel = max(4.8, 0.36 * len(named)), f"average {scored} accuracy of the tasks seen"
+    figure, axes = _frame(9.5, height, "tasks seen", ylabel, title)
     last = max(float(curve.x[-1]) for curve in (*curves, *published))
     colours = [*map(_colour, range(len(curves) + len(levels))), *[GREY] * len(published)]
     for curve in published:
@@ -135,30 +140,35 @@ def rounds_figure(
         f"dashed: published, {source}": published,
     }
     figure.supxlabel("; ".join(note for note, applies in notes.items() if applies), fontsize=8, color=GREY)
-    return to_png(figure)
+    return figure
 
 
 @plain_style()
-def sweep_figure(curves: Sequence[Curve], *, xlabel: str, ticks: Sequence[str], title: str) -> bytes:
-    """Average accuracy against a setting, whose values stand at equal distances.
+def draw_sweep(
+    curves: Curves, *, xlabel: str, ticks: Mapping[float, str], numeric: bool, title: str, scored: str = "test"
+) -> Figure:
+    """Average accuracy against a setting.
 
     Args:
         curves: One for each benchmark; x are places in ``ticks``.
         xlabel: The setting's name.
-        ticks: The setting's values in words.
+        ticks: The setting's values in words, by their places on the axis.
+        numeric: Whether the places are the values themselves: the axis is logarithmic then, if they are far apart.
         title: The figure's title.
-
-    Returns:
-        A PNG.
+        scored: Which images were scored, test or validation.
     """
-    figure, axes = _frame(7, 4.5, xlabel, "average test accuracy", title)
+    figure, axes = _frame(7, 4.5, xlabel, f"average {scored} accuracy", title)
+    line, note = ("o-", "") if numeric else ("o:", "; values of the setting at equal distances")
     for place, (label, x, y, std) in enumerate(curves):
-        axes.errorbar(x, y, std, label=label, color=_colour(place), linewidth=2, marker="o", capsize=4)
-    axes.set_xticks(range(len(ticks)), ticks)
-    axes.set_xlim(-0.3, len(ticks) - 0.7)
+        axes.errorbar(x, y, std, fmt=line, label=label, color=_colour(place), linewidth=2, capsize=4)
+    smallest = min((place for place in ticks if place > 0), default=1.0)
+    if numeric and max(ticks) >= 20 * smallest:  # far apart; a 0 stands left of the smallest
+        axes.set_xscale("symlog", linthresh=smallest, linscale=0.5) if 0 in ticks else axes.set_xscale("log")
+    axes.set_xticks(list(ticks), ticks.values())
+    axes.minorticks_off()
     axes.legend(frameon=False, loc="best")
-    figure.supxlabel("bars: ± 1 standard deviation over seeds; values of the setting at equal distances", fontsize=8)
-    return to_png(figure)
+    figure.supxlabel(f"bars: ± 1 standard deviation over seeds{note}", fontsize=8)
+    return figure
 
 
 def _colour(place: int) -> str:

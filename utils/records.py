@@ -1,9 +1,8 @@
 """What a run found, typed: a round, the summary, the description of the zoo; and how they read on the screen."""
 
 import itertools
-import math
 from collections.abc import Sequence
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import TYPE_CHECKING, Any, Literal, NamedTuple
 
 import numpy as np
 from pydantic import Field, model_validator
@@ -19,7 +18,8 @@ if TYPE_CHECKING:
 class Record(Frozen):
     """A line of ``rounds.jsonl``: the zoo after a round. Losses and accuracies are by task id, accuracies fractions.
 
-    A loss or an accuracy on training examples is None where none of them may be used any more.
+    A loss or an accuracy on training examples is None where none of them may be used any more. ``epoch_loss`` is the
+    learner's mean training loss in each epoch, ``learner_accuracy`` its own test accuracy on each of its tasks.
     """
 
     round: int
@@ -29,6 +29,8 @@ class Record(Frozen):
     train_accuracy: dict[int, float | None]
     test_loss: dict[int, float]
     test_accuracy: dict[int, float]
+    epoch_loss: list[float]
+    learner_accuracy: dict[int, float]
     seconds: dict[str, float] = Field(default_factory=dict)
 
 
@@ -100,8 +102,12 @@ class Invocation(Frozen):
 
 
 class Summary(Frozen):
-    """What ``summary.json`` says: the closing metrics, as fractions; None where a metric has no meaning."""
+    """What ``summary.json`` says: the closing metrics, as fractions; None where a metric has no meaning.
 
+    ``scored_on`` are the images that they are of: test or validation.
+    """
+
+    scored_on: Literal["test", "validation"]
     average_accuracy: float
     learning_accuracy: float | None
     forgetting: float | None
@@ -121,18 +127,19 @@ def accuracy_matrix(records: Sequence[Record], num_tasks: int) -> np.ndarray:
     return accuracy
 
 
-def make_summary(accuracy: np.ndarray, *, continual: bool, elapsed_sec: float, peak_mem_gb: float) -> Summary:
+def make_summary(accuracy: np.ndarray, settings: Settings, *, elapsed_sec: float, peak_mem_gb: float) -> Summary:
     """The summary of a run.
 
     Args:
         accuracy: R, float ``[rounds, T]``, NaN where a task has not arrived.
-        continual: Whether tasks arrive one at a time.
+        settings: The run's settings.
         elapsed_sec: How long the run took, in all its invocations.
         peak_mem_gb: The most memory that it held, in GB (1e9 bytes).
     """
     seen = accuracy[:, ~np.isnan(accuracy[-1])]
     return Summary(
-        **summarise(seen, continual=continual),
+        scored_on=settings.scored_on,
+        **summarise(seen, continual=settings.continual),
         final_accuracy=tuple(seen[-1].tolist()),
         num_rounds=len(accuracy),
         elapsed_sec=elapsed_sec,
@@ -140,14 +147,15 @@ def make_summary(accuracy: np.ndarray, *, continual: bool, elapsed_sec: float, p
     )
 
 
-def round_line(record: Record, num_rounds: int) -> str:
+def round_line(record: Record, settings: Settings) -> str:
     """A round in a line."""
     train_loss, train_accuracy = (
         np.mean([value for value in values.values() if value is not None])
         for values in (record.train_loss, record.train_accuracy)
     )
     return (
-        f"round {record.round:>3} of {num_rounds}   test {np.mean(list(record.test_accuracy.values())):7.2%}   "
+        f"round {record.round:>3} of {settings.num_rounds}   "
+        f"{settings.scored_on} {np.mean(list(record.test_accuracy.values())):7.2%}   "
         f"train {train_accuracy:7.2%}   loss {train_loss:.4f}   "
         f"{sum(record.seconds.values()):7.1f} s   tasks {' '.join(map(str, record.tasks))}"
     )
@@ -169,7 +177,9 @@ def closing_table(records: Sequence[Record], settings: Settings, summary: Summar
     used = f"{summary.elapsed_sec:.1f} s, {summary.peak_mem_gb:.2f} GB of memory at most"
     headers = ["task", "name", "learned", "at end", "change", ""]
     tasks = table(rows, headers, floatfmt=("", "", ".2%", ".2%", "+.2f", ""), disable_numparse=[1])
-    return f"\n{tasks}\n\n{table(metrics, floatfmt='.2%')}\n{size}, {used}"
+    held_out = f"{settings.validation:.0%} of each class's training images, held out; test images were not looked at"
+    scored = f"\nscored on {held_out}" if settings.validation > 0 else ""
+    return f"\n{tasks}\n\n{table(metrics, floatfmt='.2%')}\n{size}, {used}{scored}"
 
 
 def table(rows: Sequence[Sequence[object]], headers: Sequence[str] = (), **options: Any) -> str:
@@ -183,10 +193,6 @@ class RoundSize(NamedTuple):
     num_tasks: int
     num_train: int
     num_predicted: int
-
-    def num_minibatches(self, settings: Settings) -> int:
-        """How many minibatches its training has."""
-        return settings.epochs * math.ceil(self.num_train / settings.recipe.batch)
 
 
 def plan_table(plan: Sequence[RoundSize]) -> str:

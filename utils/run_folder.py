@@ -10,7 +10,6 @@ import math
 import os
 import platform
 import re
-import shutil
 import time
 from collections.abc import Sequence
 from pathlib import Path
@@ -21,15 +20,19 @@ import numpy as np
 
 from utils import checkpoint, files, process, records
 from utils.checkpoint import Growing, State
-from utils.config import Grow, Model, Settings, read_settings, read_yaml, settings_to_yaml, validate
+from utils.command_line import Grow
+from utils.config import Model, Settings, read_settings, settings_to_yaml, validate
 from utils.errors import UserError, in_one_line
+from utils.events import EventFiles
 from utils.records import Invocation, LearnerInfo, Record, Round, Summary, ZooInfo
+from utils.yaml_files import read_yaml
 
 if TYPE_CHECKING:
     from utils.logger import Screen
 
 WRITTEN = (  # all that a run writes, and so all that --overwrite deletes
     *("env.json", "log.txt", "rounds.jsonl", "accuracy.csv", "accuracy.png", "summary.json"),
+    "tensorboard/events.out.tfevents.*",
     *("zoo/zoo.json", "zoo/state.pt", "zoo/learner_*.pt", "checkpoint/state_*.pt"),
 )
 FIGURE_EVERY_SEC = 300  # while the run goes on; drawing takes half a second
@@ -133,6 +136,7 @@ class RunFolder:
         self._warnings: list[str] = []
         self._saved = time.monotonic()
         self._drawn = -math.inf
+        self._events: EventFiles | None = None
 
     def __enter__(self) -> "RunFolder":
         try:
@@ -213,7 +217,7 @@ class RunFolder:
             raise UserError(f"{self.path}: {changed}")
         self._made.clear()
         if self.options.overwrite:
-            self._delete()
+            self._delete(*WRITTEN)  # config.yaml is written anew later
         files.remove_parts(self.path)
         self.screen.log = self.path / "log.txt"
         (self.path / "summary.json").unlink(missing_ok=True)  # it would say that the run is complete
@@ -227,12 +231,15 @@ class RunFolder:
             method.load_state_dict(self.state.method)
         for warning in self._warnings:
             self.screen.warn(warning)
+        if self.options.tensorboard:
+            rounds = read_rounds(self.path)
+            self._events = EventFiles(self.path / "tensorboard", rounds, self.settings, self.screen)
         self.watch = process.Stopwatch(self.state.seconds, since=process.BEGAN)
         self.watch.lap("start")
 
-    def _delete(self) -> None:
-        """Delete what a run wrote, by name, and nothing else; ``config.yaml`` is written anew later."""
-        for path in (path for pattern in WRITTEN for path in self.path.glob(pattern)):
+    def _delete(self, *patterns: str) -> None:
+        """Delete what a run wrote, by name, and nothing else."""
+        for path in (path for pattern in patterns for path in self.path.glob(pattern)):
             path.unlink()
 
     def _note_invocation(self, argv: Sequence[str], device: str) -> None:
@@ -263,6 +270,8 @@ class RunFolder:
         if isinstance(event, Round):
             self._keep_round(event, method)
             return
+        if self._events and method.training:
+            self._events.add_losses(method.round_id, method.training.epoch_loss)
         self.watch.lap(event)
         if time.monotonic() - self._saved >= self.options.checkpoint_every_sec:
             self.save(method)
@@ -274,11 +283,13 @@ class RunFolder:
         record = done.record.model_copy(update={"seconds": seconds})
         self._keep_learner(done)
         files.append(self.path / "rounds.jsonl", record.model_dump_json().encode() + b"\n")
+        if self._events:
+            self._events.add_round(record)
         self.watch = process.Stopwatch()
         self.save(method)
         if time.monotonic() - self._drawn >= FIGURE_EVERY_SEC:
             self._write_accuracy()
-        self.screen.say(records.round_line(record, self.settings.num_rounds))
+        self.screen.say(records.round_line(record, self.settings))
         self.watch.lap("writing")  # it counts to the next round
 
     def _keep_learner(self, done: Round) -> None:
@@ -296,7 +307,7 @@ class RunFolder:
 
     def _write_zoo(self, zoo: ZooInfo) -> None:
         self.zoo = zoo
-        files.write_whole(self.path / "zoo" / "zoo.json", zoo.model_dump_json(indent=1).encode() + b"\n")
+        files.write_json(self.path / "zoo" / "zoo.json", zoo.model_dump())
 
     def _state(self, method: Growing) -> State:
         return State(
@@ -320,10 +331,11 @@ class RunFolder:
         accuracy = records.accuracy_matrix(read_rounds(self.path), len(benchmark.tasks))
         files.write_whole(self.path / "accuracy.csv", _csv(accuracy))
         try:
-            from utils.plot import accuracy_figure  # here, since matplotlib takes half a second to import
+            from utils.plot import draw_accuracy, to_image  # here, since matplotlib takes half a second to import
 
-            figure = accuracy_figure(accuracy, benchmark.names, continual=self.settings.continual)
-            files.write_whole(self.path / "accuracy.png", figure)
+            continual, scored = self.settings.continual, self.settings.scored_on
+            figure = draw_accuracy(accuracy, benchmark.names, continual=continual, scored=scored)
+            files.write_whole(self.path / "accuracy.png", to_image(figure))
         except Exception as error:  # drawing runs other people's code on the user's fonts
             self.screen.warn(f"{self.path / 'accuracy.png'}: could not be drawn ({in_one_line(error)})")
         return accuracy
@@ -333,8 +345,10 @@ class RunFolder:
         accuracy, state = self._write_accuracy(), self._state(method)
         checkpoint.save_state(self.path / "zoo" / "state.pt", state)
         used = {"elapsed_sec": state.elapsed_sec, "peak_mem_gb": state.peak_mem_gb}
-        summary = records.make_summary(accuracy, continual=self.settings.continual, **used)
-        shutil.rmtree(self.path / "checkpoint", ignore_errors=True)  # before the summary, which says: nothing is left
+        summary = records.make_summary(accuracy, self.settings, **used)
+        with contextlib.suppress(OSError):  # before the summary, which says: nothing of the run is left
+            self._delete("checkpoint/state_*.pt", "checkpoint/.state_*.part")
+            (self.path / "checkpoint").rmdir()
         files.write_json(self.path / "summary.json", summary.model_dump())
 
     def closing_table(self) -> str:

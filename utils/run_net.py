@@ -29,7 +29,7 @@ def diverged(name: str, epoch: int) -> UserError:
     """The error for a learner whose loss, weights or predictions are not finite any more."""
     return UserError(
         f"{name}, epoch {epoch}: the training loss is not finite any more; what was saved before is kept; "
-        "try an --hp_config file with a smaller lr"
+        "try a smaller --lr"
     )
 
 
@@ -75,6 +75,7 @@ class Training(Generic[Network]):
     Attributes:
         epoch: How many epochs are done.
         minibatch: How many minibatches of the epoch in hand are done.
+        epoch_loss: The mean training loss of each epoch that is done, over its minibatches.
     """
 
     def __init__(
@@ -115,6 +116,7 @@ class Training(Generic[Network]):
         self.rng_module = torch.get_device_module(self.device)  # torch.cuda, torch.mps: dropout draws on the device
         self.epoch = 0
         self.minibatch = 0
+        self.epoch_loss: list[float] = []
         torch.manual_seed(seed)
 
     def __len__(self) -> int:
@@ -133,6 +135,11 @@ class Training(Generic[Network]):
             return self.recipe.lr
         return self.recipe.lr * (1 + math.cos(math.pi * self.num_done / len(self))) / 2
 
+    @property
+    def loss(self) -> float:
+        """The mean training loss of the epoch in hand, or of the one before it; reading it waits for the device."""
+        return float(self.loss_sum) / self.minibatch if self.minibatch else [math.nan, *self.epoch_loss][-1]
+
     def steps(self) -> Iterator[int]:
         """Train on, a minibatch at a time; yields the number of minibatches done, after each.
 
@@ -147,6 +154,8 @@ class Training(Generic[Network]):
                 self.minibatch += 1
                 yield self.num_done
             self.check_finite()
+            self.epoch_loss.append(self.loss)
+            self.loss_sum.zero_()
             self.epoch += 1
             self.minibatch = 0
 
@@ -160,7 +169,7 @@ class Training(Generic[Network]):
         self.loss_sum += loss.detach()
 
     def check_finite(self) -> None:
-        """Raise UserError if the losses so far or the network's weights are not finite."""
+        """Raise UserError if the losses of the epoch in hand or the network's weights are not finite."""
         values = [self.loss_sum, *self.network.state_dict().values()]
         if not all(bool(torch.isfinite(value).all()) for value in values):
             raise diverged(self.name, self.epoch)
@@ -175,6 +184,7 @@ class Training(Generic[Network]):
             "loss_sum": self.loss_sum,
             "epoch": self.epoch,
             "minibatch": self.minibatch,
+            "epoch_loss": self.epoch_loss,
             "random": torch.get_rng_state(),
             "random_gpu": None if self.device.type == "cpu" else self.rng_module.get_rng_state().cpu(),
         }
@@ -185,7 +195,7 @@ class Training(Generic[Network]):
         self.optimizer.velocities = [velocity.to(self.device) for velocity in state["velocities"]]
         self.scaler.load_state_dict(state["scaler"])
         self.loss_sum = state["loss_sum"].to(self.device)
-        self.epoch, self.minibatch = state["epoch"], state["minibatch"]
+        self.epoch, self.minibatch, self.epoch_loss = state["epoch"], state["minibatch"], state["epoch_loss"]
         torch.set_rng_state(state["random"])
         if self.device.type != "cpu" and state["random_gpu"] is not None:
             self.rng_module.set_rng_state(state["random_gpu"])

@@ -10,52 +10,72 @@ report cannot be written; the table is printed even then.
 import argparse
 import sys
 from collections.abc import Sequence
+from functools import partial
 from pathlib import Path
+from typing import NamedTuple
 
 from utils.errors import Parser, UserError, in_one_line
 from utils.files import write_whole
-from utils.logger import write_line
-from utils.report import competition, tables
+from utils.logger import open_screens, write_line
+from utils.plot import to_image
+from utils.report import competition, latex, tables
 from utils.report.figures import choose_figures
-from utils.report.records import Result, of_folders, of_suite
+from utils.report.records import Result, of_folders, of_suite, scored_in_all
 from utils.suite import file
+
+
+class Choices(NamedTuple):
+    """Which methods are compared: all pairs, or each with one; and whether the best mean is bold."""
+
+    against: str | None
+    all_pairs: bool
+    bold_best: bool
 
 
 class Report:
     """The tables and figures of some results. The pairs of a task competition are shown by its matrix alone."""
 
-    def __init__(self, results: Sequence[Result], remarks: Sequence[str], suite: file.Suite, against: str | None):
+    def __init__(self, results: Sequence[Result], remarks: Sequence[str], suite: file.Suite, choices: Choices):
         rows = list(dict.fromkeys(result.row for result in results))
-        if against and against not in rows:
-            raise UserError(f"--against: expected one of {', '.join(rows)}, got {against!r}")
-        published = suite.competition
+        if choices.against and choices.against not in rows:
+            raise UserError(f"--against: expected one of {', '.join(rows)}, got {choices.against!r}")
+        scored, published = scored_in_all(results), suite.competition
+        if scored == "validation" and (suite.published or suite.curves):
+            suite = suite.model_copy(update={"published": (), "curves": None})
+            remarks = [*remarks, "left out: the published numbers, which are of test images"]
         shown = [result for result in results if not (published and competition.is_pair(result))]
-        lines, pairings = tables.make_lines(shown, suite), tables.make_pairings(shown, against)
+        lines = tables.make_lines(shown, suite)
+        pairings = tables.make_pairings(shown, choices.against, all_pairs=choices.all_pairs)
         matrices = competition.find_matrices(published, results) if published else None
         self.title = suite.title
-        self.tables = [tables.overview_table(lines), tables.details_table(lines)]
+        overview = partial(tables.overview_table, lines, scored, bold_best=choices.bold_best)
+        self.tables = [overview(), tables.details_table(lines, scored)]
+        for_paper = {"overview": overview(for_paper=True)}
         self.below = [provenance(results), *remarks]
         self.texts = {"report.csv": tables.details_csv(lines)}
         self.figures = choose_figures(shown, suite)
         if pairings:
-            self.tables.append(tables.pairings_table(pairings))
+            self.tables.append(tables.pairings_table(pairings, scored))
+            for_paper["comparisons"] = self.tables[-1].only(*tables.OF_PAPER)
             self.texts["comparisons.csv"] = tables.pairings_csv(pairings)
         if matrices:
             self.below[1:1] = competition.in_words(matrices)
             self.texts["competition.csv"] = competition.matrix_csv(matrices)
-            self.figures["competition"] = lambda: competition.competition_figure(matrices)
+            self.figures["competition"] = lambda: competition.draw_competition(matrices)
+        self.texts["report.tex"] = latex.page(for_paper, suite.title)
 
     def write(self, folder: Path) -> list[str]:
         """Write the report's files; returns their names. Raises UserError."""
         file.make_folder(folder)
-        drawn = {}
-        for name, drawing in self.figures.items():
+        drawn: dict[str, bytes] = {}
+        for name, draw in self.figures.items():
             try:
-                drawn[f"{name}.png"] = drawing()
+                figure = draw()
+                drawn |= {f"{name}.{kind}": to_image(figure, kind) for kind in ("png", "pdf")}
             except Exception as error:  # drawing runs other people's code on the user's fonts
-                write_line(f"warning: {name}.png: could not be drawn ({in_one_line(error)})", sys.stderr)
+                write_line(f"warning: {name}: could not be drawn ({in_one_line(error)})", sys.stderr)
         sections = [table.text("github", "## ", "- ") for table in self.tables]
-        images = [f"![{Path(name).stem}]({name})" for name in drawn]
+        images = [f"![{Path(name).stem}]({name})" for name in drawn if name.endswith(".png")]
         page = "\n\n".join([f"# {self.title}", *sections, *self.below, *images]) + "\n"
         contents = {name: text.encode() for name, text in (self.texts | {"report.md": page}).items()} | drawn
         for name, content in contents.items():
@@ -83,8 +103,11 @@ def read_flags(argv: Sequence[str] | None) -> argparse.Namespace:
     add("run_dirs", type=Path, nargs="*", metavar="RUN_DIR", help="run folders")
     add("--suite", type=Path, metavar="SUITE.yaml", help="in place of them: a suite's runs")
     add("--suite_dir", type=Path, metavar="DIR", help="the folder of these (runs/<name of the suite file>)")
-    add("--against", metavar="METHOD", help="what the others are compared with (the first of each benchmark)")
-    add("--out", type=Path, metavar="DIR", help="where report.md, csv files and figures go (<suite_dir>/report)")
+    pairs = parser.add_mutually_exclusive_group().add_argument
+    pairs("--against", metavar="METHOD", help="what the others are compared with (the first of each benchmark)")
+    pairs("--all_pairs", action="store_true", help="compare every two methods of a benchmark")
+    add("--bold_best", action="store_true", help="the best mean of each benchmark in bold, in report.md and report.tex")
+    add("--out", type=Path, metavar="DIR", help="where the pages, csv files and figures go (<suite_dir>/report)")
     flags = parser.parse_args(argv)
     if bool(flags.run_dirs) == bool(flags.suite):
         raise UserError("expected run folders or --suite SUITE.yaml, got " + ("both" if flags.suite else "neither"))
@@ -102,7 +125,7 @@ def make_report(flags: argparse.Namespace) -> None:
     else:
         suite, out = file.Suite.model_construct(title="Runs", rows={}, columns={}, seeds=()), flags.out
         results, remarks = of_folders(flags.run_dirs)
-    report = Report(results, remarks, suite, flags.against)
+    report = Report(results, remarks, suite, Choices(flags.against, flags.all_pairs, flags.bold_best))
     write_line("\n\n".join([report.title, *(table.text() for table in report.tables), *report.below]), sys.stdout)
     if out:
         write_line(f"\nwritten to {out}: {', '.join(report.write(out))}", sys.stdout)
@@ -110,6 +133,7 @@ def make_report(flags: argparse.Namespace) -> None:
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Run the command line; returns the exit status."""
+    open_screens()
     try:
         make_report(read_flags(argv))
     except UserError as mistake:

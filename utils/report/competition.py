@@ -9,7 +9,7 @@ from matplotlib.colors import TwoSlopeNorm
 from matplotlib.figure import Figure
 
 from utils.errors import UserError
-from utils.plot import OKABE_ITO, plain_style, to_png
+from utils.plot import OKABE_ITO, plain_style
 from utils.report.records import OF_THE_METHOD, Result
 from utils.report.statistics import rank_correlation
 from utils.report.tables import csv_text
@@ -122,8 +122,8 @@ def matrix_csv(found: Matrices) -> str:
 
 
 @plain_style()
-def competition_figure(found: Matrices) -> bytes:
-    """Our matrix and the published one side by side, and entry against entry, as a PNG."""
+def draw_competition(found: Matrices) -> Figure:
+    """Our matrix and the published one side by side, and entry against entry."""
     figure = Figure(figsize=(18, 7), layout="constrained")
     left, middle, right = figure.subplots(1, 3, width_ratios=(1, 1, 0.75))
     limit = 100 * float(max(np.nanmax(np.abs(matrix[found.apart])) for matrix in (found.ours, found.published)))
@@ -141,7 +141,7 @@ def competition_figure(found: Matrices) -> bytes:
     right.set_box_aspect(1)
     right.spines[["top", "right"]].set_visible(False)
     figure.suptitle("Accuracy gained on a task by learning it together with another, against alone")
-    return to_png(figure)
+    return figure
 
 
 def _draw_matrix(axes: Axes, gains: np.ndarray, found: Matrices, limit: float, title: str) -> None:

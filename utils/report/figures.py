@@ -1,30 +1,23 @@
 """Which figures a report has, and what is drawn in each."""
 
+import textwrap
 from collections.abc import Callable, Sequence
 from functools import partial
-from typing import Any
 
 import numpy as np
+from matplotlib.figure import Figure
 
-from utils.plot import Curve, accuracy_figure, rounds_figure, sweep_figure
+from utils.config import Recipe, Settings
+from utils.plot import Curve, draw_accuracy, draw_rounds, draw_sweep
 from utils.report.records import Result
 from utils.report.statistics import estimate
 from utils.suite.file import Curves, Suite, read_labelled_csv, slug
 
-SWEEP_NAMES = {
-    "replay_frac": "fraction of a past task's examples that may be used again",
-    "tasks_per_round": "tasks a learner is trained on, the new one included",
-    "samples": "training examples per class",
-}
-Drawing = Callable[[], bytes]  # returns a PNG
 
-
-def choose_figures(results: Sequence[Result], suite: Suite) -> dict[str, Drawing]:
-    """The figures that the complete runs allow, by name; none is drawn yet."""
-    complete = [result for result in results if result.runs]
-    figures: dict[str, Drawing] = {}
-    if suite.competition:
-        return figures
+def choose_figures(results: Sequence[Result], suite: Suite) -> dict[str, Callable[[], Figure]]:
+    """The figures that the complete runs allow, by name; none is drawn yet. A task competition has its own."""
+    complete = [result for result in results if result.runs and not suite.competition]
+    figures: dict[str, Callable[[], Figure]] = {}
     for column in dict.fromkeys(result.column for result in complete):
         methods = [result for result in complete if result.column == column]
         for result in methods:
@@ -52,17 +45,13 @@ def averages(result: Result, isolated: Result | None) -> tuple[np.ndarray, np.nd
     return accuracy, np.mean(list(crosses.values()), axis=0) if crosses else None, len(seeds)
 
 
-def evolution(result: Result, isolated: Result | None) -> bytes:
+def evolution(result: Result, isolated: Result | None) -> Figure:
     """Each task's accuracy as the zoo grows, against Isolated's."""
     accuracy, crosses, num_seeds = averages(result, isolated)
     runs = f"mean of {num_seeds} seeds" if num_seeds > 1 else "one run"
-    return accuracy_figure(
-        accuracy,
-        result.settings.benchmark.names,
-        continual=result.settings.continual,
-        isolated=crosses,
-        title=f"{result.row} on {result.column}: each task's accuracy ({runs})",
-    )
+    names, continual = result.settings.benchmark.names, result.settings.continual
+    title = f"{result.row} on {result.column}: each task's accuracy ({runs})"
+    return draw_accuracy(accuracy, names, continual=continual, isolated=crosses, title=title, scored=result.scored)
 
 
 def round_curves(methods: Sequence[Result]) -> tuple[list[Curve], list[Curve]]:
@@ -90,29 +79,55 @@ def published_curves(published: Curves) -> list[Curve]:
     return curves
 
 
-def by_round(methods: Sequence[Result], column: str, published: Curves | None) -> bytes:
+def by_round(methods: Sequence[Result], column: str, published: Curves | None) -> Figure:
     """Average accuracy of the tasks seen, methods side by side."""
     others, source = (published_curves(published), published.source) if published else ([], "")
-    return rounds_figure(*round_curves(methods), others, title=f"{column}: methods by round", source=source)
+    title = f"{column}: methods by round"
+    return draw_rounds(*round_curves(methods), others, title=title, source=source, scored=methods[0].scored)
 
 
-def sweep_curves(results: Sequence[Result], setting: str) -> tuple[list[Curve], list[Any]]:
-    """Average accuracy of each column at the places of the setting's values, and the values; None, all, is last."""
-    values = sorted({getattr(result.settings, setting) for result in results}, key=lambda v: (v is None, v))
+def sweep_curves(results: Sequence[Result], setting: str) -> tuple[list[Curve], dict[float, str], bool]:
+    """Average accuracy of each column against a setting, by the places of the setting's values on the axis.
+
+    Where methods of a column have the same value, those that differ by the setting alone are a curve of their own.
+
+    Returns:
+        The curves, the values in words by place, and whether the values are numbers, which are their own places.
+        Otherwise the places are 0, 1, ...: words in the order of the rows, and the None of --samples, all, last.
+    """
+    values = list(dict.fromkeys(result.flat[setting] for result in results))
+    if not any(isinstance(value, str) for value in values):
+        values.sort(key=lambda value: (value is None, value))
+    numeric = all(type(value) in (int, float) for value in values)
+    places = {value: value if numeric else place for place, value in enumerate(values)}
+    ticks = {place: "all" if value is None else str(value) for value, place in places.items()}
     curves = []
-    for column in dict.fromkeys(result.column for result in results):
+    for label, methods in _groups(results, setting).items():
         points = []
-        for result in (result for result in results if result.column == column):
+        for result in methods:
             found = estimate(result.values("average_accuracy"))
-            place = values.index(getattr(result.settings, setting))
-            points.append((place, found.mean, np.nan if found.std is None else found.std))
+            points.append((places[result.flat[setting]], found.mean, np.nan if found.std is None else found.std))
         x, y, std = np.array(sorted(points)).T
-        curves.append(Curve(column, x, y, None if np.isnan(std).all() else std))
-    return curves, values
+        curves.append(Curve(label, x, y, None if np.isnan(std).all() else std))
+    return curves, ticks, numeric
 
 
-def sweep(results: Sequence[Result], setting: str, title: str) -> bytes:
+def _groups(results: Sequence[Result], setting: str) -> dict[str, list[Result]]:
+    """The results of each curve of a sweep, by its label: the column and, if needed, what is not as in others."""
+    groups: dict[str, list[Result]] = {}
+    for result in results:
+        others = [other.flat for other in results if other.column == result.column]
+        names = [result.column]
+        if len({other[setting] for other in others}) < len(others):
+            apart = [key for key, value in result.flat.items() if any(other[key] != value for other in others)]
+            names += [f"{key} {result.flat[key]}" for key in apart if key != setting]
+        groups.setdefault(", ".join(names), []).append(result)
+    return groups
+
+
+def sweep(results: Sequence[Result], setting: str, title: str) -> Figure:
     """Average accuracy against the setting by which a suite's rows differ."""
-    curves, values = sweep_curves(results, setting)
-    ticks = [f"{100 * value:g} %" if setting == "replay_frac" else str(value or "all") for value in values]
-    return sweep_figure(curves, xlabel=SWEEP_NAMES[setting], ticks=ticks, title=title)
+    curves, ticks, numeric = sweep_curves(results, setting)
+    description = (Settings.model_fields | Recipe.model_fields)[setting].description
+    xlabel = textwrap.fill(f"{setting}: {description}" if description else setting, 80)
+    return draw_sweep(curves, xlabel=xlabel, ticks=ticks, numeric=numeric, title=title, scored=results[0].scored)

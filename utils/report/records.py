@@ -14,7 +14,7 @@ from utils.records import Invocation, Summary
 from utils.run_folder import is_complete, read_accuracy, read_env, read_summary, settings_of
 from utils.suite.file import Cell
 
-OF_THE_METHOD = set(Settings.model_fields) - {"benchmark", "recipe", "epochs", "samples"}
+OF_THE_METHOD = set(Settings.model_fields) - {"benchmark", "recipe", "epochs", "samples", "validation"}
 
 
 @dataclass(frozen=True)
@@ -25,11 +25,13 @@ class RunRecord:
         accuracy: R, float ``[rounds, T]``, NaN where a task has not arrived.
         summary: The content of ``summary.json``.
         env: The run's invocations, from ``env.json``.
+        folder: The run's folder.
     """
 
     accuracy: np.ndarray
     summary: Summary
     env: list[Invocation]
+    folder: Path
 
 
 @dataclass(frozen=True)
@@ -57,12 +59,22 @@ class Result:
         return {seed: run.summary.final_accuracy for seed, run in self.runs.items()}
 
     @property
+    def scored(self) -> str:
+        """Which images were scored: "validation" or "test"."""
+        return "validation" if self.settings.validation else "test"
+
+    @property
+    def flat(self) -> dict[str, Any]:
+        """The settings by name, the recipe's keys among them."""
+        return self.settings.model_dump(exclude={"recipe"}) | self.settings.recipe.model_dump()
+
+    @property
     def is_isolated(self) -> bool:
         """Whether each task has a learner of its own."""
         return self.settings.continual and (self.settings.tasks_per_round == 1 or self.settings.replay_frac == 0)
 
     def is_isolated_of(self, other: "Result") -> bool:
-        """Whether this is Isolated with the same benchmark, recipe, epochs and samples as the other method."""
+        """Whether this is Isolated with the same benchmark, recipe, epochs, samples and validation as the other."""
         return self.is_isolated and not self.differing(other, besides=OF_THE_METHOD)
 
     def differing(self, other: "Result", *, besides: set[str]) -> list[str]:
@@ -71,9 +83,18 @@ class Result:
         return [key for key in mine if key not in besides and mine[key] != others[key]]
 
 
+def scored_in_all(results: Sequence[Result]) -> str:
+    """Which images were scored in all complete runs: "validation" or "test". Raises UserError if both were."""
+    folders = {result.scored: run.folder for result in results for run in result.runs.values()}
+    if len(folders) > 1:
+        expected = "expected runs that were scored on test images, or on validation images"
+        raise UserError(f"{expected}, got test in {folders['test']} and validation in {folders['validation']}")
+    return next(iter(folders or [result.scored for result in results]), "test")
+
+
 def read_run(run_dir: Path) -> RunRecord:
     """Read a complete run from its folder. Raises UserError if it is damaged."""
-    return RunRecord(read_accuracy(run_dir), read_summary(run_dir), read_env(run_dir))
+    return RunRecord(read_accuracy(run_dir), read_summary(run_dir), read_env(run_dir), run_dir)
 
 
 def of_suite(cells: Sequence[Cell]) -> tuple[list[Result], list[str]]:

@@ -2,6 +2,7 @@
 
 import csv
 import io
+import itertools
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any, NamedTuple
 
@@ -15,6 +16,11 @@ from utils.suite.file import Suite
 
 OF_LINES = "benchmark method metric mean std low high n published difference source mean_elapsed_sec".split()
 OF_PAIRINGS = "benchmark method against mean std low high n num_zeros wilcoxon_p holm_p seeds".split()
+OF_PAPER = ("benchmark", "method", "against", "difference, points", "tasks", "Holm's p")  # as wide as a page
+
+
+class Bold(str):
+    """A number that stands out."""
 
 
 class Table(NamedTuple):
@@ -26,12 +32,21 @@ class Table(NamedTuple):
     num_names: int
     notes: Sequence[str] = ()
 
+    def only(self, *names: str) -> "Table":
+        """The table with these columns."""
+        header, *rows = [[row[self.header.index(name)] for name in names] for row in (self.header, *self.rows)]
+        return self._replace(header=header, rows=rows)
+
     def text(self, style: str = "simple", heading: str = "", bullet: str = "") -> str:
         """The table for a screen; other styles of ``tabulate``, headings and bullets are for a page."""
-        rows = [[cell.replace("|", "\\|") for cell in row] for row in self.rows] if style == "github" else self.rows
+        header, *rows = [[_marked(cell, style) for cell in row] for row in (self.header, *self.rows)]
         sides = ["left" if place < self.num_names else "right" for place in range(len(self.header))]
-        table = tabulate(rows, self.header, style, disable_numparse=True, colalign=sides, preserve_whitespace=True)
+        table = tabulate(rows, header, style, disable_numparse=True, colalign=sides, preserve_whitespace=True)
         return "\n".join([heading + self.title, "", table, "", *(bullet + note for note in self.notes)]).rstrip()
+
+
+def _marked(cell: str, style: str) -> str:
+    return f"**{cell}**" if isinstance(cell, Bold) else cell.replace("|", "\\|") if style == "github" else cell
 
 
 class Line(NamedTuple):
@@ -60,8 +75,7 @@ def make_lines(results: Sequence[Result], suite: Suite) -> list[Line]:
             ours = estimate(values) if values else None
             published, source = suite.number(result.row, result.column, metric)
             difference = ours.mean - published if ours and published is not None else None
-            place = (result.column, result.row, metric)
-            lines.append(Line(*place, ours, published, source, difference, mean_elapsed_sec))
+            lines.append(Line(result.column, result.row, metric, ours, published, source, difference, mean_elapsed_sec))
     return lines
 
 
@@ -78,16 +92,17 @@ class Pairing(NamedTuple):
     holm_p: float | None = None
 
 
-def make_pairings(results: Sequence[Result], against: str | None) -> list[Pairing]:
-    """Each method of a column against one of them: the one named, or the column's first that was run."""
+def make_pairings(results: Sequence[Result], against: str | None, *, all_pairs: bool = False) -> list[Pairing]:
+    """Each method of a column against one of them: the one named, or the column's first that was run; or all pairs."""
     pairings = []
     for column in dict.fromkeys(result.column for result in results):
         methods = [result for result in results if result.column == column]
-        bases = [result for result in methods if (result.row == against if against else result.runs)]
-        for other in methods:
-            if bases and other is not bases[0] and other.runs:
-                comparison = paired_by_task(other.final_accuracy(), bases[0].final_accuracy())
-                pairings.append(Pairing(column, other.row, bases[0].row, comparison))
+        ran = [result for result in methods if result.runs]
+        bases = [result for result in methods if result.row == against] if against else ran
+        pairs = [(base, other) for base in bases[:1] for other in ran if other is not base]
+        for base, other in itertools.combinations(ran, 2) if all_pairs else pairs:
+            comparison = paired_by_task(other.final_accuracy(), base.final_accuracy())
+            pairings.append(Pairing(column, other.row, base.row, comparison))
     p_values = iter(holm([pairing.comparison.wilcoxon_p for pairing in pairings if pairing.comparison]))
     return [pairing._replace(holm_p=next(p_values)) if pairing.comparison else pairing for pairing in pairings]
 
@@ -119,55 +134,69 @@ def interval(ours: Estimate | None, *, signed: bool = False) -> str:
     return f"{percent(ours.low, signed=signed)} to {percent(ours.high, signed=signed)}"
 
 
-def overview_table(lines: Sequence[Line]) -> Table:
-    """Average accuracies as papers show them: a method a row, a benchmark a column."""
+def overview_table(lines: Sequence[Line], scored: str, *, bold_best: bool = False, for_paper: bool = False) -> Table:
+    """Average accuracies as papers show them: a method a row, a benchmark a column.
+
+    Args:
+        lines: The report's lines; those of average accuracies are shown.
+        scored: Which images were scored, test or validation.
+        bold_best: Whether the best mean of each benchmark is bold.
+        for_paper: Whether n stands in the title, if all have the same, and the published numbers' sources in the notes.
+    """
     average = {(line.method, line.benchmark): line for line in lines if line.metric == "average_accuracy"}
     columns = list(dict.fromkeys(benchmark for _, benchmark in average))
+    counts = {line.ours.n for line in average.values() if line.ours}
+    same_n = for_paper and len(counts) == 1
+    best = _best(average.values()) if bold_best else []
     rows = []
     for method in dict.fromkeys(method for method, _ in average):
         found = [average.get((method, column)) for column in columns]
-        rows.append([method, *(mean_and_std(line.ours, with_n=True) if line else "-" for line in found)])
+        cells = [mean_and_std(line.ours, with_n=not same_n) if line else "-" for line in found]
+        rows.append([method, *(Bold(cell) if line in best else cell for line, cell in zip(found, cells, strict=True))])
         if any(line and line.published is not None for line in found):
             rows.append(["  published", *(percent(line.published) if line else "" for line in found)])
-    return Table("Average accuracy, %: mean ± standard deviation over seeds (n)", ["method", *columns], rows, 1)
+    n = f", n = {counts.pop()}" if same_n else " (n)"
+    notes = ["Bold: the best mean of each benchmark, equal ones too; published numbers do not count."] if best else []
+    sources = dict.fromkeys(line.source for line in average.values() if line.source)
+    if sources and for_paper:
+        notes.append(f"Published: {'; '.join(sources)}.")
+    title = f"Average {scored} accuracy, %: mean ± standard deviation over seeds{n}"
+    return Table(title, ["method", *columns], rows, 1, notes)
 
 
-def details_table(lines: Sequence[Line]) -> Table:
+def _best(lines: Iterable[Line]) -> list[Line]:
+    """The lines whose mean, as it is printed, is the best of their benchmark."""
+    known = sorted([(line.ours.mean, line) for line in lines if line.ours], key=lambda pair: pair[0])
+    best = {line.benchmark: percent(mean) for mean, line in known}
+    return [line for mean, line in known if percent(mean) == best[line.benchmark]]
+
+
+def details_table(lines: Sequence[Line], scored: str) -> Table:
     """Every line with its interval, n, the published number and its source."""
     sources = list(dict.fromkeys(line.source for line in lines if line.source))
-    rows = [
-        [
-            line.benchmark,
-            line.method,
-            METRIC_NAMES[line.metric],
-            mean_and_std(line.ours),
-            interval(line.ours),
-            str(line.ours.n if line.ours else 0),
-            f"{percent(line.published)} [{sources.index(line.source) + 1}]" if line.source else "",
-            percent(line.difference, signed=True),
-            duration(line.mean_elapsed_sec) if line.mean_elapsed_sec is not None else "",
-        ]
-        for line in lines
-    ]
+    rows = []
+    for line in lines:
+        names = [line.benchmark, line.method, METRIC_NAMES[line.metric]]
+        ours = [mean_and_std(line.ours), interval(line.ours), str(line.ours.n if line.ours else 0)]
+        published = f"{percent(line.published)} [{sources.index(line.source) + 1}]" if line.source else ""
+        elapsed = duration(line.mean_elapsed_sec) if line.mean_elapsed_sec is not None else ""
+        rows.append([*names, *ours, published, percent(line.difference, signed=True), elapsed])
     header = ["benchmark", "method", "metric, %", "ours", "95 % interval", "n", "published", "difference", "a run"]
     notes = [f"[{number}] {source}" for number, source in enumerate(sources, start=1)]
-    return Table("Ours and the published", header, rows, 3, notes)
+    return Table(f"Ours and the published: {scored} accuracy", header, rows, 3, notes)
 
 
-def pairings_table(pairings: Sequence[Pairing]) -> Table:
+def pairings_table(pairings: Sequence[Pairing], scored: str) -> Table:
     """Methods compared task by task."""
+    title = f"Difference of two methods in {scored} accuracy, paired by task, each task averaged over seeds"
     header = ["benchmark", "method", "against", "difference, points", "95 % interval"]
+    rows = [[*pairing[:3], *_comparison_cells(pairing)] for pairing in pairings]
     num_compared = sum(pairing.holm_p is not None for pairing in pairings)
-    return Table(
-        "Difference of two methods, paired by task, each task averaged over seeds",
-        [*header, "tasks", "Wilcoxon p", "Holm's p", "seeds"],
-        [[*pairing[:3], *_comparison_cells(pairing)] for pairing in pairings],
-        3,
-        [
-            "The interval and the test are over tasks: with five tasks no p is below 0.06. Wilcoxon's p is exact.",
-            f"Holm's p is Wilcoxon's, corrected for the number of comparisons in this table ({num_compared}).",
-        ],
-    )
+    notes = [
+        "Tests and intervals are over tasks: with five tasks no p is below 0.06. Wilcoxon's p is exact.",
+        f"Holm's p is Wilcoxon's, corrected for the number of comparisons in this table ({num_compared}).",
+    ]
+    return Table(title, [*header, "tasks", "Wilcoxon p", "Holm's p", "seeds"], rows, 3, notes)
 
 
 def _comparison_cells(pairing: Pairing) -> list[str]:
@@ -175,14 +204,8 @@ def _comparison_cells(pairing: Pairing) -> list[str]:
         return ["no seed in common, or other tasks", "", "", "", "", ""]
     difference, num_zeros, p_value, seeds = pairing.comparison
     zeros = f" ({num_zeros} zero{'s' if num_zeros > 1 else ''})" if num_zeros else ""
-    return [
-        percent(difference.mean, signed=True),
-        interval(difference, signed=True),
-        f"{difference.n}{zeros}",
-        f"{p_value:.2g}",
-        f"{pairing.holm_p:.2g}",
-        " ".join(map(str, seeds)),
-    ]
+    found = [percent(difference.mean, signed=True), interval(difference, signed=True), f"{difference.n}{zeros}"]
+    return [*found, f"{p_value:.2g}", f"{pairing.holm_p:.2g}", " ".join(map(str, seeds))]
 
 
 def details_csv(lines: Iterable[Line]) -> str:

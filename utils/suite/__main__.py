@@ -18,7 +18,7 @@ from concurrent.futures import Future
 from tqdm import tqdm
 
 from utils.errors import StopSignal, UserError
-from utils.logger import write_line
+from utils.logger import open_screens, write_line
 from utils.run_folder import is_complete
 from utils.suite import file, run
 from utils.suite.command import PASSED_ON, Command, read_command
@@ -169,10 +169,11 @@ def print_end(command: Command, argv: Sequence[str], outcomes: Sequence[Outcome]
 def main(argv: Sequence[str] | None = None) -> int:
     """Run the command line; returns the exit status."""
     argv = sys.argv[1:] if argv is None else list(argv)
+    open_screens()
     try:
         return run_suite(read_command(argv), argv)
     except UserError as mistake:
-        print(f"utils.suite: {mistake}", file=sys.stderr)
+        write_line(f"utils.suite: {mistake}", sys.stderr)
         return mistake.exit_status
 
 

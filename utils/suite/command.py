@@ -7,11 +7,18 @@ from typing import Annotated
 
 from pydantic import Field, model_validator
 
-from utils.config import Frozen, add_flags, validate
+from utils.command_line import add_flags
+from utils.config import Frozen, validate
 from utils.errors import Parser
 
 Count = Annotated[int, Field(ge=1)]
-PASSED_ON = {"data_dir", "no_download", "compile", "checkpoint_every_sec"}  # to every run, as they were given
+PASSED_ON = {
+    "data_dir",
+    "no_download",
+    "compile",
+    "tensorboard",
+    "checkpoint_every_sec",
+}  # to every run, as they were given
 
 
 class Command(Frozen):
@@ -22,7 +29,7 @@ class Command(Frozen):
     only: str = Field("", description="only runs whose name, 'method / benchmark / seed 0', has these words in it")
     jobs: Count | None = Field(None, description="runs at a time (as fit the cores; with GPUs --per_gpu on each)")
     per_gpu: Count = Field(1, description="runs at a time on a GPU")
-    ray: str | None = Field(None, description="by Ray: a local cluster, or auto or an address")
+    ray: str | None = Field(None, min_length=1, description="by Ray: a local cluster, or auto or an address")
     suite_dir: Path | None = Field(None, description="the folder of the runs (runs/<name of the suite file>)")
     dry_run: bool = Field(False, description="check everything and print the commands; write nothing")
     data_dir: Path | None = Field(None, description="where data sets are looked for, and downloaded to (./data)")
@@ -30,6 +37,7 @@ class Command(Frozen):
     device: str = Field("auto", pattern=r"^(auto|cpu|mps|cuda(:\d+)?)$", description="auto, cpu, cuda, cuda:1, mps")
     threads: Count | None = Field(None, description="CPU threads of a run (1; with GPUs its share of cores)")
     compile: bool = Field(False, description="compile the training step: for long runs on a GPU")
+    tensorboard: bool = Field(False, description="also write event files for TensorBoard into the run folders")
     checkpoint_every_sec: float | None = Field(None, ge=0, description="training lost at most (300)")
 
     @model_validator(mode="after")

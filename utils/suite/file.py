@@ -5,20 +5,27 @@ with a seed. Nothing here imports torch, so that a whole suite is checked in an 
 """
 
 import csv
+import hashlib
 import re
 import shlex
 from collections.abc import Collection
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Annotated, Literal
+from typing import Annotated
 
 from pydantic import Field, StrictInt, StrictStr, model_validator
 
-from utils.config import Frozen, Grow, Settings, read_command, read_settings, read_yaml, validate
+from utils.command_line import Grow, read_command
+from utils.config import Frozen, Recipe, Settings, read_settings, validate
 from utils.errors import UserError, in_one_line
 from utils.metrics import METRIC_NAMES
+from utils.yaml_files import read_yaml
 
-SETTINGS = [key for key, field in Settings.model_fields.items() if field.description and key != "seed"]
+MOST_LETTERS = 200  # of a folder's name: file systems take 255
+SETTINGS = [
+    *(key for key, field in Settings.model_fields.items() if field.description and key != "seed"),
+    *Recipe.model_fields,
+]
 FLAGS = [f"--{key}" for key in ("task_ids", *SETTINGS)]  # that a suite may have: the seeds are its own
 
 
@@ -80,7 +87,7 @@ class Suite(Frozen):
     Attributes:
         rows: The flags of each method, by its name.
         flags: Flags of every run.
-        sweep: The setting by which the rows differ, if a figure is to show that.
+        sweep: The setting, or key of the recipe, by which the rows differ, if a figure is to show that.
     """
 
     title: StrictStr
@@ -91,7 +98,7 @@ class Suite(Frozen):
     metrics: tuple[StrictStr, ...] = ("average_accuracy",)
     published: tuple[Published, ...] = ()
     curves: Curves | None = None
-    sweep: Literal["replay_frac", "tasks_per_round", "samples"] | None = None
+    sweep: StrictStr | None = None
     competition: Competition | None = None
 
     @model_validator(mode="after")
@@ -112,6 +119,8 @@ class Suite(Frozen):
             _known("published.row", row, self.rows)
             _known("published.metric", metric, METRIC_NAMES)
             _known("published.percent", name, self.columns)
+        if self.sweep:
+            _known("sweep", self.sweep, SETTINGS)
         if self.curves:
             _known("curves.column", self.curves.column, self.columns)
         return self
@@ -169,8 +178,14 @@ class Cell:
 
 
 def slug(name: str) -> str:
-    """A name as a part of a path: ``Model Zoo, b = 5`` is ``model_zoo_b_5``."""
-    return re.sub(r"[^a-z0-9.]+", "_", name.lower()).strip("_.")
+    """A name as a part of a path: ``Model Zoo, b = 5`` is ``model_zoo_b_5``.
+
+    A digest stands for letters beyond ASCII and for what is too long: every file system takes the result.
+    """
+    words = re.sub(r"[^a-z0-9.]+", "_", name.lower()).strip("_.")
+    if len(words) <= MOST_LETTERS and not re.search(r"[^\W\x00-\x7f]", name):
+        return words
+    return f"{words[:MOST_LETTERS]}_{hashlib.blake2b(name.lower().encode(), digest_size=4).hexdigest()}".strip("_")
 
 
 def read_suite(path: Path) -> Suite:

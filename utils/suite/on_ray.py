@@ -36,7 +36,7 @@ class RayPool:
         Raises:
             UserError: Ray is not installed, there is no cluster at the address, or no node can do a run.
         """
-        self._connect(command.ray or "local", num_cpus)
+        self._connect((command.ray or "local").strip(), num_cpus)
         nodes = [node["Resources"] for node in self._ray.nodes()]
         has_gpu = any(node.get("GPU", 0) > 0 for node in nodes)
         if max(node.get("CPU", 0) for node in nodes) < threads or (command.device == "cuda" and not has_gpu):
@@ -58,13 +58,19 @@ class RayPool:
             raise UserError(f"--ray: expected Ray, pip install -r requirements-ray.txt ({error})") from error
         self._ray: Any = ray
         check_reachable(address)
+        screen = os.dup(2)
+        os.dup2(os.open(os.devnull, os.O_WRONLY), 2)  # Ray's core says many times what its error says once
         os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")
         where = {"num_cpus": num_cpus, "include_dashboard": False} if address == "local" else {"address": address}
         environment = {"env_vars": {"PYTHONPATH": str(ROOT)}}
         try:
             ray.init(**where, log_to_driver=False, logging_level=logging.ERROR, runtime_env=environment)
-        except (ConnectionError, RuntimeError, ValueError) as error:
-            raise UserError(f"--ray: expected a cluster at {address!r}, got none ({in_one_line(error)})") from error
+        except (ConnectionError, RuntimeError, ValueError, ray.exceptions.RayError) as error:
+            token = "set RAY_AUTH_MODE=token, and RAY_AUTH_TOKEN or RAY_AUTH_TOKEN_PATH or ~/.ray/auth_token"
+            got = f"got none ({in_one_line(error)}); if it wants a token, {token}"
+            raise UserError(f"--ray: expected a cluster at {short(address)}, {got}") from error
+        finally:
+            os.dup2(screen, 2)
 
     def submit(self, job: Job) -> Future[Outcome]:
         """Do a job as soon as there is room."""
@@ -87,6 +93,6 @@ def check_reachable(address: str) -> None:
     if not port.isdecimal():
         return  # local, auto
     try:
-        socket.create_connection((host, int(port)), timeout=10).close()
+        socket.create_connection((host.strip("[]"), int(port)), timeout=10).close()
     except (OSError, OverflowError) as error:
-        raise UserError(f"--ray: expected a cluster at {address!r}, got none ({error})") from error
+        raise UserError(f"--ray: expected a cluster at {short(address)}, got none ({error})") from error

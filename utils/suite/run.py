@@ -93,7 +93,7 @@ def carry_out(job: Job, environment: Mapping[str, str], stopping: Callable[[], b
 
 def _run_process(job: Job, environment: Mapping[str, str], stopping: Callable[[], bool]) -> tuple[int, str]:
     """Run the job's process, its output going to the job's log; returns its exit status and its last lines."""
-    with open(job.log, "a", encoding="utf-8") as log:
+    with open(job.log, "a", encoding="utf-8", errors="backslashreplace") as log:
         log.write(f"$ {shlex.join(['python', PROGRAM.name, *job.argv])}\n")
         log.flush()
         begin = log.tell()

@@ -1,0 +1,77 @@
+"""Event files for TensorBoard. What is in them is tested where its package is installed."""
+
+import importlib.util
+
+import pytest
+
+from modelzoo import ModelZoo
+from tests.small_runs import results_of, rounds_of, run, tiny_flags
+from utils import config
+
+NEEDS_PACKAGE = pytest.mark.skipif(
+    importlib.util.find_spec("tensorboard") is None, reason="needs pip install -r requirements-tensorboard.txt"
+)
+RECORD = ModelZoo.record
+
+
+@pytest.fixture
+def flags(tmp_path):
+    return [*tiny_flags(tmp_path), "--continual", "--epochs", "2"]
+
+
+def events_of(run_dir):
+    """Steps and values by tag."""
+    from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
+
+    found = EventAccumulator(str(run_dir / "tensorboard"))
+    found.Reload()
+    return {tag: [(event.step, event.value) for event in found.Scalars(tag)] for tag in found.Tags()["scalars"]}
+
+
+def expected_events(run_dir):
+    rounds = rounds_of(run_dir)
+    accuracies = [record["test_accuracy"] for record in rounds]
+    losses = [loss for record in rounds for loss in record["epoch_loss"]]
+    expected = {
+        "training loss": list(enumerate(losses)),
+        "average test accuracy": [(step, sum(found.values()) / len(found)) for step, found in enumerate(accuracies)],
+    }
+    for task_id in range(4):
+        arrived = [(step, found[str(task_id)]) for step, found in enumerate(accuracies) if str(task_id) in found]
+        expected[f"test accuracy/{task_id} task {task_id}"] = arrived
+    return {tag: [(step, pytest.approx(value, rel=1e-6)) for step, value in found] for tag, found in expected.items()}
+
+
+@NEEDS_PACKAGE
+def test_losses_and_accuracies_are_those_of_the_rounds_after_a_resume_too(flags, tmp_path, monkeypatch):
+    assert run(*flags, "--run_dir", tmp_path / "whole", "--tensorboard") == 0
+    assert events_of(tmp_path / "whole") == expected_events(tmp_path / "whole")
+
+    with monkeypatch.context() as patch:
+        patch.setattr(ModelZoo, "record", lambda zoo, *rest: 1 / (zoo.round_id - 2) and RECORD(zoo, *rest))
+        with pytest.raises(ZeroDivisionError):  # in round 2, when its learner is trained
+            run(*flags, "--run_dir", tmp_path / "run", "--tensorboard", "--checkpoint_every_sec", 0)
+    assert len(events_of(tmp_path / "run")["training loss"]) == 6  # the third learner was trained
+    assert run(*flags, "--run_dir", tmp_path / "run", "--tensorboard", "--resume") == 0
+    assert events_of(tmp_path / "run") == expected_events(tmp_path / "run")
+    assert results_of(tmp_path / "run") == results_of(tmp_path / "whole")
+    assert run(*flags, "--run_dir", tmp_path / "run", "--overwrite") == 0
+    assert not list((tmp_path / "run/tensorboard").iterdir())
+
+
+@NEEDS_PACKAGE
+def test_event_files_that_cannot_be_written_are_one_warning(flags, tmp_path, capsys):
+    assert run(*flags, "--run_dir", tmp_path / "run", "--num_rounds", 1) == 0
+    (tmp_path / "run/tensorboard").write_text("a file where the folder should be")
+    capsys.readouterr()
+    assert run(*flags, "--run_dir", tmp_path / "run", "--tensorboard", "--overwrite") == 0
+    assert capsys.readouterr().err.count("event files could not be written") == 1
+
+
+def test_without_the_package_it_is_one_line_and_no_folder(flags, tmp_path, monkeypatch, capsys):
+    monkeypatch.setattr(config, "find_spec", lambda name: None)
+    for more in ([], ["--dry_run"]):
+        assert run(*flags, "--run_dir", tmp_path / "run", "--tensorboard", *more) == 2
+        expected = "--tensorboard: expected its package (pip install -r requirements-tensorboard.txt), got none"
+        assert capsys.readouterr().err == f"modelzoo.py: {expected}\n"
+        assert not (tmp_path / "run").exists()

@@ -1,0 +1,178 @@
+"""The command line of ``python modelzoo.py``, typed and checked before anything starts."""
+
+import argparse
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any, get_args
+
+from pydantic import BaseModel
+from pydantic_core import PydanticUndefined
+
+from utils.config import (
+    Benchmark,
+    Frozen,
+    Options,
+    Recipe,
+    Settings,
+    read_benchmark,
+    read_recipe,
+    read_settings,
+    validate,
+)
+from utils.errors import Parser, UserError
+from utils.yaml_files import read_value
+
+
+class Grow(Frozen):
+    """The command to grow a zoo."""
+
+    settings: Settings
+    options: Options
+
+
+class Use(Frozen):
+    """The command to use a zoo that was grown: to classify images of a task or, if there are none, to test it.
+
+    ``data_from`` is a benchmark whose data lie where the run's data lie now.
+    """
+
+    run_dir: Path
+    options: Options
+    data_from: Benchmark | None = None
+    task: str = ""
+    images: tuple[Path, ...] = ()
+
+
+def build_parser() -> argparse.ArgumentParser:
+    """The flags, most of them made from the models' fields, which have the types, the limits and the defaults."""
+    parser = Parser(
+        prog="modelzoo.py",
+        description="Grow a zoo of small multi-head networks, one a round, by boosting over tasks.",
+        epilog="Isolated: --continual --tasks_per_round 1. Multi-Head: --num_rounds 1 --tasks_per_round all. "
+        "Exit status: 0 done, 1 --evaluate found another accuracy or other data, 2 a mistake in the command or its "
+        "files, 3 stopped by a signal with the state saved.",
+        allow_abbrev=False,
+        argument_default=argparse.SUPPRESS,  # so that it is known which flags were given
+        formatter_class=lambda prog: argparse.HelpFormatter(prog, max_help_position=32),
+    )
+    what = parser.add_argument_group("what is computed")
+    what.add_argument(
+        "--data_config", type=Path, metavar="PATH", help="the benchmark (config/dataset/coarse_cifar100.yaml)"
+    )
+    what.add_argument("--hp_config", type=Path, metavar="PATH", help="the recipe (config/hyperparam/wrn.yaml)")
+    what.add_argument(
+        "--task_ids", type=int, nargs="+", metavar="I", help="only these tasks of the benchmark, in this order (all)"
+    )
+    add_flags(what, Settings, on_or_off=True)
+    add_flags(
+        parser.add_argument_group("in place of what the recipe says (in brackets: where it says nothing)"),
+        Recipe,
+        on_or_off=True,
+    )
+    what.add_argument(
+        "--config", type=Path, metavar="PATH", help="a run folder's config.yaml; flags stand in place of what it says"
+    )
+    add_flags(parser.add_argument_group("where and how"), Options)
+    use = parser.add_argument_group("use a zoo that was grown")
+    either = use.add_mutually_exclusive_group()
+    either.add_argument(
+        "--evaluate",
+        type=Path,
+        metavar="RUN_DIR",
+        help="test the saved learners again; --data_config says where data are",
+    )
+    either.add_argument("--predict", type=Path, metavar="RUN_DIR", help="classify images, with --task and image files")
+    use.add_argument("--task", metavar="NAME_OR_ID", help="the task that the images belong to")
+    use.add_argument("images", type=Path, nargs="*", metavar="IMAGE", help="image files")
+    return parser
+
+
+def add_flags(
+    group: argparse._ActionsContainer, model: type[BaseModel], *, on_or_off: bool = False, **options: dict[str, Any]
+) -> None:
+    """Add a flag for each field of a model that has a description; the model itself checks the values.
+
+    Args:
+        group: The parser, or a group of its flags.
+        model: The model.
+        on_or_off: Whether ``true`` or ``false`` may stand behind the flag of a field that is one of them.
+        options: argparse's options of single flags, by field, where they are not those of most flags.
+    """
+    for name, field in model.model_fields.items():
+        if field.description is None:
+            continue
+        how: dict[str, Any] = {"metavar": _metavar(name, field.annotation)}
+        if field.annotation is bool:
+            how = how | {"nargs": "?", "const": "true"} if on_or_off else {"action": "store_true"}
+        default = f" ({field.default})" if field.default not in (None, "", False, PydanticUndefined) else ""
+        group.add_argument(f"--{name}", help=field.description + default, **how | options.get(name, {}))
+
+
+def _metavar(name: str, annotation: Any) -> str:
+    """What stands behind a flag in the help, by the type of its field."""
+    kinds = get_args(annotation) or (annotation,)
+    if isinstance(kinds[0], str):
+        return "|".join(kinds)
+    return {bool: "true|false", int: "N", float: "X", Path: "PATH"}.get(kinds[0], name.upper())
+
+
+def read_command(argv: Sequence[str]) -> Grow | Use:
+    """Read and check the command line and the files that it names.
+
+    Args:
+        argv: The words of the command line, without the program's name.
+
+    Raises:
+        UserError: There is a mistake in a flag or a file.
+    """
+    given = vars(build_parser().parse_args(argv))
+    evaluate, predict, task, images = (given.pop(key, "") for key in ("evaluate", "predict", "task", "images"))
+    options = validate(Options, {key: given.pop(key) for key in Options.model_fields if key in given})
+    if options.resume and options.overwrite:
+        raise UserError("--resume, --overwrite: expected one of them, got both")
+    data_from = read_benchmark(given.pop("data_config")) if evaluate and "data_config" in given else None
+    if (evaluate or predict) and given:
+        raise UserError(f"--{next(iter(given))}: expected no settings here: the run has its own")
+    if len({bool(predict), bool(task), bool(images)}) > 1:
+        raise UserError("--predict: expected --predict RUN_DIR --task NAME_OR_ID IMAGE..., got a part of that")
+    if evaluate or predict:
+        return Use(run_dir=evaluate or predict, options=options, data_from=data_from, task=task, images=tuple(images))
+    return Grow(settings=_settings(given), options=options)
+
+
+def _settings(given: dict[str, Any]) -> Settings:
+    """The settings from the flags that were given, and for the rest from the file that ``--config`` names, if it is."""
+    values = dict(read_settings(given.pop("config"))) if "config" in given else {}
+    num_tasks = len(values["benchmark"].tasks) if values else None
+    values |= _benchmark(given, values) | _recipe(given, values)
+    tasks = values["benchmark"].tasks
+    if values.get("num_rounds") == num_tasks:  # a round a task stays a round a task
+        values["num_rounds"] = len(tasks)
+    if given.get("tasks_per_round") == "all":
+        given["tasks_per_round"] = len(tasks)
+    return validate(Settings, values | given)
+
+
+def _benchmark(given: dict[str, Any], before: dict[str, Any]) -> dict[str, Any]:
+    """The benchmark and its name by the flags that are for it, which are taken out of ``given``."""
+    benchmark, name = before.get("benchmark"), before.get("benchmark_name", "")
+    if benchmark is None or "data_config" in given:
+        path = given.pop("data_config", Path("config/dataset/coarse_cifar100.yaml"))
+        benchmark, name = read_benchmark(path), path.stem
+    if "task_ids" in given:
+        task_ids = given.pop("task_ids")
+        benchmark = benchmark.select(task_ids)
+        name += "-t" + ("_".join(map(str, task_ids)) if len(task_ids) <= 8 else f"{len(task_ids)}tasks")
+    return {"benchmark": benchmark, "benchmark_name": name}
+
+
+def _recipe(given: dict[str, Any], before: dict[str, Any]) -> dict[str, Any]:
+    """The recipe, its name and what was changed, by the flags that are for it, which are taken out of ``given``."""
+    recipe, name, changed = before.get("recipe"), before.get("recipe_name"), before.get("changed", ())
+    if recipe is None or "hp_config" in given:
+        path = given.pop("hp_config", Path("config/hyperparam/wrn.yaml"))
+        recipe, name, changed = read_recipe(path), path.stem, ()
+    flags = {key: read_value(given.pop(key)) for key in Recipe.model_fields if key in given}
+    result = validate(Recipe, recipe.model_dump() | flags)
+    changed = [key for key in Recipe.model_fields if key in changed or getattr(result, key) != getattr(recipe, key)]
+    return {"recipe": result, "recipe_name": name, "changed": changed}

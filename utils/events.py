@@ -1,0 +1,66 @@
+"""Event files for TensorBoard: the training loss by epoch, and the accuracies by round."""
+
+from collections.abc import Iterable
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from utils.config import Settings
+from utils.errors import in_one_line
+from utils.records import Record
+
+if TYPE_CHECKING:
+    from utils.logger import Screen
+
+
+class EventFiles:
+    """The event files of a run. They are made anew when a run goes on, so that nothing stands in them twice.
+
+    Whatever goes wrong with them is one warning, and nothing more is written.
+    """
+
+    def __init__(self, folder: Path, rounds: Iterable[Record], settings: Settings, screen: "Screen"):
+        self.folder, self.settings, self.screen = folder, settings, screen
+        self.num_losses = 0  # of the round in hand, that are written
+        try:
+            for path in folder.glob("events.out.tfevents.*"):
+                path.unlink()
+            from torch.utils.tensorboard import SummaryWriter  # here: importing it takes seconds
+
+            self.writer: SummaryWriter | None = SummaryWriter(folder)
+        except Exception as error:  # other people's code; nothing beside the numbers stops a run
+            self._give_up(error)
+        for record in rounds:
+            self.add_round(record)
+
+    def add_losses(self, round_id: int, epoch_loss: list[float]) -> None:
+        """Write the losses of those epochs of a round that are new."""
+        new = list(enumerate(epoch_loss))[self.num_losses :]
+        if new:
+            self.num_losses = len(epoch_loss)
+            self._write(("training loss", loss, round_id * self.settings.epochs + epoch) for epoch, loss in new)
+
+    def add_round(self, record: Record) -> None:
+        """Write a round's losses and accuracies."""
+        self.add_losses(record.round, record.epoch_loss)
+        self.num_losses = 0
+        accuracy, kind = record.test_accuracy, f"{self.settings.scored_on} accuracy"
+        self._write([(f"average {kind}", float(np.mean(list(accuracy.values()))), record.round)])
+        names = self.settings.benchmark.names
+        self._write((f"{kind}/{t} {names[t]}", value, record.round) for t, value in accuracy.items())
+
+    def _write(self, scalars: Iterable[tuple[str, float, int]]) -> None:
+        """Write values with their tag and step."""
+        if self.writer is None:
+            return
+        try:
+            for scalar in scalars:
+                self.writer.add_scalar(*scalar)
+            self.writer.flush()
+        except Exception as error:
+            self._give_up(error)
+
+    def _give_up(self, error: Exception) -> None:
+        self.writer = None
+        self.screen.warn(f"{self.folder}: event files could not be written ({in_one_line(error)})")
