@@ -30,6 +30,7 @@ GOLDEN = {
     "single_epoch_conv.yaml": "0bdac1a4d5e8a6c6",
     "split_cifar100_single_epoch_curves.csv": "24cb76be4406aefe",
     "tasks_per_round.yaml": "4b725b82c0d08090",
+    "tune.yaml": "221c124d50b99b07",
 }
 
 

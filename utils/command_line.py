@@ -55,33 +55,22 @@ def build_parser() -> argparse.ArgumentParser:
         argument_default=argparse.SUPPRESS,  # so that it is known which flags were given
         formatter_class=lambda prog: argparse.HelpFormatter(prog, max_help_position=32),
     )
+    path: dict[str, Any] = {"type": Path, "metavar": "PATH"}
+    run_dir: dict[str, Any] = {"type": Path, "metavar": "RUN_DIR"}
     what = parser.add_argument_group("what is computed")
-    what.add_argument(
-        "--data_config", type=Path, metavar="PATH", help="the benchmark (config/dataset/coarse_cifar100.yaml)"
-    )
-    what.add_argument("--hp_config", type=Path, metavar="PATH", help="the recipe (config/hyperparam/wrn.yaml)")
-    what.add_argument(
-        "--task_ids", type=int, nargs="+", metavar="I", help="only these tasks of the benchmark, in this order (all)"
-    )
+    what.add_argument("--config", **path, help="a run folder's config.yaml; flags stand in place of what it says")
+    what.add_argument("--data_config", **path, help="the benchmark (config/dataset/coarse_cifar100.yaml)")
+    what.add_argument("--hp_config", **path, help="the recipe (config/hyperparam/wrn.yaml)")
+    only = "only these tasks of the benchmark, in this order (all)"
+    what.add_argument("--task_ids", type=int, nargs="+", metavar="I", help=only)
     add_flags(what, Settings, on_or_off=True)
-    add_flags(
-        parser.add_argument_group("in place of what the recipe says (in brackets: where it says nothing)"),
-        Recipe,
-        on_or_off=True,
-    )
-    what.add_argument(
-        "--config", type=Path, metavar="PATH", help="a run folder's config.yaml; flags stand in place of what it says"
-    )
+    recipe = parser.add_argument_group("in place of what the recipe says (in brackets: where it says nothing)")
+    add_flags(recipe, Recipe, on_or_off=True)
     add_flags(parser.add_argument_group("where and how"), Options)
     use = parser.add_argument_group("use a zoo that was grown")
     either = use.add_mutually_exclusive_group()
-    either.add_argument(
-        "--evaluate",
-        type=Path,
-        metavar="RUN_DIR",
-        help="test the saved learners again; --data_config says where data are",
-    )
-    either.add_argument("--predict", type=Path, metavar="RUN_DIR", help="classify images, with --task and image files")
+    either.add_argument("--evaluate", **run_dir, help="test the learners again; --data_config says where data lie now")
+    either.add_argument("--predict", **run_dir, help="classify images, with --task and image files")
     use.add_argument("--task", metavar="NAME_OR_ID", help="the task that the images belong to")
     use.add_argument("images", type=Path, nargs="*", metavar="IMAGE", help="image files")
     return parser

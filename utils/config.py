@@ -185,28 +185,33 @@ def _in_name(key: str, value: object) -> str:
     return key + (f"{value:g}" if isinstance(value, float) else str(value))
 
 
-class Options(Frozen):
-    """Where and how a run is done: nothing here changes what is computed, up to rounding on another device."""
+class Machine(Frozen):
+    """Where and how runs are done, one or many: nothing here changes what is computed, up to rounding elsewhere."""
 
     data_dir: Path = Field(Path("data"), description="where data sets are looked for, and downloaded to")
     no_download: bool = Field(False, description="never touch the network")
-    run_dir: Path | None = Field(None, description="the run folder (made from the settings, under ./runs)")
-    resume: bool = Field(False, description="go on with the run folder, if there is one")
-    overwrite: bool = Field(False, description="delete what a run wrote in the run folder, and start anew")
     device: str = Field("auto", description="auto, cpu, cuda, cuda:<i> or mps")
-    threads: int | None = Field(None, ge=1, le=10_000, description="CPU threads of this process (all)")
+    threads: int | None = Field(None, ge=1, le=10_000, description="CPU threads of a process (all)")
     compile: bool = Field(False, description="compile the training step: for long runs on a GPU")
     tensorboard: bool = Field(False, description="also write event files for TensorBoard into the run folder")
     checkpoint_every_sec: float = Field(300.0, ge=0, description="how much training may be lost at most")
-    dry_run: bool = Field(False, description="check, plan, time a few steps; write nothing, download nothing")
 
     @model_validator(mode="after")
-    def _check(self) -> "Options":
+    def _check_tensorboard(self) -> "Machine":
         if self.tensorboard and find_spec("tensorboard") is None:
             raise ValueError(
                 "tensorboard: expected its package (pip install -r requirements-tensorboard.txt), got none"
             )
         return self
+
+
+class Options(Machine):
+    """What is done with the run folder, on which machine."""
+
+    run_dir: Path | None = Field(None, description="the run folder (made from the settings, under ./runs)")
+    resume: bool = Field(False, description="go on with the run folder, if there is one")
+    overwrite: bool = Field(False, description="delete what a run wrote in the run folder, and start anew")
+    dry_run: bool = Field(False, description="check, plan, time a few steps; write nothing, download nothing")
 
     @property
     def may_download(self) -> bool:

@@ -8,20 +8,14 @@ from typing import Annotated
 from pydantic import Field, model_validator
 
 from utils.command_line import add_flags
-from utils.config import Frozen, validate
+from utils.config import Machine, validate
 from utils.errors import Parser
 
 Count = Annotated[int, Field(ge=1)]
-PASSED_ON = {
-    "data_dir",
-    "no_download",
-    "compile",
-    "tensorboard",
-    "checkpoint_every_sec",
-}  # to every run, as they were given
+PASSED_ON = Machine.model_fields.keys() - {"device", "threads"}  # to every run, as they were given
 
 
-class Command(Frozen):
+class Command(Machine):
     """The suite file, and the flags with their help."""
 
     suite: Path
@@ -32,13 +26,10 @@ class Command(Frozen):
     ray: str | None = Field(None, min_length=1, description="by Ray: a local cluster, or auto or an address")
     suite_dir: Path | None = Field(None, description="the folder of the runs (runs/<name of the suite file>)")
     dry_run: bool = Field(False, description="check everything and print the commands; write nothing")
-    data_dir: Path | None = Field(None, description="where data sets are looked for, and downloaded to (./data)")
-    no_download: bool = Field(False, description="never touch the network")
     device: str = Field("auto", pattern=r"^(auto|cpu|mps|cuda(:\d+)?)$", description="auto, cpu, cuda, cuda:1, mps")
-    threads: Count | None = Field(None, description="CPU threads of a run (1; with GPUs its share of cores)")
-    compile: bool = Field(False, description="compile the training step: for long runs on a GPU")
-    tensorboard: bool = Field(False, description="also write event files for TensorBoard into the run folders")
-    checkpoint_every_sec: float | None = Field(None, ge=0, description="training lost at most (300)")
+    threads: int | None = Field(
+        None, ge=1, le=10_000, description="CPU threads of a run (1; with GPUs its share of cores)"
+    )
 
     @model_validator(mode="after")
     def _check(self) -> "Command":
