@@ -193,8 +193,8 @@ def test_figures_are_pdfs_too_with_fonts_as_truetype_and_no_date(tmp_path):
 def result(row, finals, *, column="Digits", flags=(), **recipe):
     """A method with a recipe of its own and one run."""
     base = ["--data_config", str(DIGITS), "--hp_config", str(CONV), "--epochs", "1", "--continual"]
-    settings = read_command([*base, *flags]).settings
-    settings = settings.model_copy(update={"recipe": settings.recipe.model_copy(update=recipe)})
+    keys = [word for key, value in recipe.items() for word in (f"--{key}", str(value).lower())]
+    settings = read_command([*base, *flags, *keys]).settings
     matrix = np.array(continual(*[finals] * 5))
     run = RunRecord(matrix, make_summary(matrix, settings, elapsed_sec=1.0, peak_mem_gb=0.5), [], Path("s0"))
     return Result(row, column, settings, {0: run})
@@ -211,12 +211,12 @@ def result(row, finals, *, column="Digits", flags=(), **recipe):
     ],
 )
 def test_numbers_are_their_own_places_and_far_ones_have_a_logarithmic_axis(rates, scale):
-    results = [result(f"lr {rate}", 0.5 + rate, lr=rate) for rate in rates]
-    (curve,), ticks, numeric = sweep_curves(results, "lr")
+    results = [result(f"l2_reg {rate}", 0.5 + rate, l2_reg=rate) for rate in rates]
+    (curve,), ticks, numeric = sweep_curves(results, "l2_reg")
     assert curve.x.tolist() == list(ticks) == sorted(rates)
     assert curve.y.tolist() == pytest.approx([0.5 + rate for rate in sorted(rates)])
     assert numeric
-    (axes,) = sweep(results, "lr", "title").axes
+    (axes,) = sweep(results, "l2_reg", "title").axes
     assert axes.get_xscale() == scale
     assert [label.get_text() for label in axes.get_xticklabels()] == [str(rate) for rate in sorted(rates)]
 

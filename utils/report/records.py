@@ -66,7 +66,9 @@ class Result:
     @property
     def flat(self) -> dict[str, Any]:
         """The settings by name, the recipe's keys among them."""
-        return self.settings.model_dump(exclude={"recipe"}) | self.settings.recipe.model_dump()
+        return (
+            self.settings.model_dump(exclude={"recipe", "recipe_name", "changed"}) | self.settings.recipe.model_dump()
+        )
 
     @property
     def is_isolated(self) -> bool:
