@@ -7,11 +7,10 @@ from functools import partial
 import numpy as np
 from matplotlib.figure import Figure
 
-from utils.config import Recipe, Settings
 from utils.plot import Curve, draw_accuracy, draw_rounds, draw_sweep
 from utils.report.records import Result
 from utils.report.statistics import estimate
-from utils.suite.file import Curves, Suite, read_labelled_csv, slug
+from utils.suite.file import FIELDS, Curves, Suite, read_labelled_csv, slug
 
 
 def choose_figures(results: Sequence[Result], suite: Suite) -> dict[str, Callable[[], Figure]]:
@@ -49,9 +48,10 @@ def evolution(result: Result, isolated: Result | None) -> Figure:
     """Each task's accuracy as the zoo grows, against Isolated's."""
     accuracy, crosses, num_seeds = averages(result, isolated)
     runs = f"mean of {num_seeds} seeds" if num_seeds > 1 else "one run"
-    names, continual = result.settings.benchmark.names, result.settings.continual
+    settings = result.settings
+    names, continual, scored = settings.benchmark.names, settings.continual, settings.scored_on
     title = f"{result.row} on {result.column}: each task's accuracy ({runs})"
-    return draw_accuracy(accuracy, names, continual=continual, isolated=crosses, title=title, scored=result.scored)
+    return draw_accuracy(accuracy, names, continual=continual, isolated=crosses, title=title, scored=scored)
 
 
 def round_curves(methods: Sequence[Result]) -> tuple[list[Curve], list[Curve]]:
@@ -83,7 +83,7 @@ def by_round(methods: Sequence[Result], column: str, published: Curves | None) -
     """Average accuracy of the tasks seen, methods side by side."""
     others, source = (published_curves(published), published.source) if published else ([], "")
     title = f"{column}: methods by round"
-    return draw_rounds(*round_curves(methods), others, title=title, source=source, scored=methods[0].scored)
+    return draw_rounds(*round_curves(methods), others, title=title, source=source, scored=methods[0].settings.scored_on)
 
 
 def sweep_curves(results: Sequence[Result], setting: str) -> tuple[list[Curve], dict[float, str], bool]:
@@ -128,6 +128,7 @@ def _groups(results: Sequence[Result], setting: str) -> dict[str, list[Result]]:
 def sweep(results: Sequence[Result], setting: str, title: str) -> Figure:
     """Average accuracy against the setting by which a suite's rows differ."""
     curves, ticks, numeric = sweep_curves(results, setting)
-    description = (Settings.model_fields | Recipe.model_fields)[setting].description
+    scored = results[0].settings.scored_on
+    description = FIELDS[setting].description
     xlabel = textwrap.fill(f"{setting}: {description}" if description else setting, 80)
-    return draw_sweep(curves, xlabel=xlabel, ticks=ticks, numeric=numeric, title=title, scored=results[0].scored)
+    return draw_sweep(curves, xlabel=xlabel, ticks=ticks, numeric=numeric, title=title, scored=scored)

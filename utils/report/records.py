@@ -4,7 +4,7 @@ import itertools
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 
@@ -17,8 +17,7 @@ from utils.suite.file import Cell
 OF_THE_METHOD = set(Settings.model_fields) - {"benchmark", "recipe", "epochs", "samples", "validation"}
 
 
-@dataclass(frozen=True)
-class RunRecord:
+class RunRecord(NamedTuple):
     """A complete run.
 
     Attributes:
@@ -59,11 +58,6 @@ class Result:
         return {seed: run.summary.final_accuracy for seed, run in self.runs.items()}
 
     @property
-    def scored(self) -> str:
-        """Which images were scored: "validation" or "test"."""
-        return "validation" if self.settings.validation else "test"
-
-    @property
     def flat(self) -> dict[str, Any]:
         """The settings by name, the recipe's keys among them."""
         return (
@@ -87,11 +81,11 @@ class Result:
 
 def scored_in_all(results: Sequence[Result]) -> str:
     """Which images were scored in all complete runs: "validation" or "test". Raises UserError if both were."""
-    folders = {result.scored: run.folder for result in results for run in result.runs.values()}
+    folders = {result.settings.scored_on: run.folder for result in results for run in result.runs.values()}
     if len(folders) > 1:
         expected = "expected runs that were scored on test images, or on validation images"
         raise UserError(f"{expected}, got test in {folders['test']} and validation in {folders['validation']}")
-    return next(iter(folders or [result.scored for result in results]), "test")
+    return next(iter(folders or [result.settings.scored_on for result in results]), "test")
 
 
 def read_run(run_dir: Path) -> RunRecord:

@@ -68,9 +68,8 @@ def make_lines(results: Sequence[Result], suite: Suite) -> list[Line]:
     for result in results:
         elapsed = [run.summary.elapsed_sec for run in result.runs.values()]
         mean_elapsed_sec = float(np.mean(elapsed)) if elapsed else None
-        for metric in dict.fromkeys(("average_accuracy", *suite.metrics)):
-            if metric != "average_accuracy" and not result.settings.continual:
-                continue
+        others = suite.metrics if result.settings.continual else ()
+        for metric in dict.fromkeys(("average_accuracy", *others)):
             values = result.values(metric)
             ours = estimate(values) if values else None
             published, source = suite.number(result.row, result.column, metric)

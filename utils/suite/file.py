@@ -9,9 +9,8 @@ import hashlib
 import re
 import shlex
 from collections.abc import Collection
-from dataclasses import dataclass
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, NamedTuple
 
 from pydantic import Field, StrictInt, StrictStr, model_validator
 
@@ -22,10 +21,8 @@ from utils.metrics import METRIC_NAMES
 from utils.yaml_files import read_yaml
 
 MOST_LETTERS = 200  # of a folder's name: file systems take 255
-SETTINGS = [
-    *(key for key, field in Settings.model_fields.items() if field.description and key != "seed"),
-    *Recipe.model_fields,
-]
+FIELDS = Settings.model_fields | Recipe.model_fields
+SETTINGS = [key for key, field in FIELDS.items() if field.description and key != "seed"]
 FLAGS = [f"--{key}" for key in ("task_ids", *SETTINGS)]  # that a suite may have: the seeds are its own
 
 
@@ -133,8 +130,7 @@ class Suite(Frozen):
         return None, ""
 
 
-@dataclass(frozen=True)
-class Cell:
+class Cell(NamedTuple):
     """A method on a benchmark; with a seed it is a run.
 
     Attributes:

@@ -12,9 +12,8 @@ import threading
 import time
 from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
-from dataclasses import dataclass
 from pathlib import Path
-from typing import Literal
+from typing import Literal, NamedTuple
 
 from utils.errors import UserError
 from utils.process import ROOT
@@ -24,8 +23,7 @@ PROGRAM = ROOT / "modelzoo.py"
 POLL_SEC = 0.2
 
 
-@dataclass(frozen=True)
-class Job:
+class Job(NamedTuple):
     """A run to be done.
 
     Attributes:
@@ -44,8 +42,7 @@ class Job:
         return self.run_dir.with_name(f"{self.run_dir.name}.log")
 
 
-@dataclass(frozen=True)
-class Outcome:
+class Outcome(NamedTuple):
     """How a job ended, and the reason if it was not done."""
 
     status: Literal["done", "failed", "stopped"]
