@@ -88,10 +88,9 @@ def provenance(results: Sequence[Result]) -> str:
     runs = [run for result in results for run in result.runs.values()]
     if not runs:
         return "No run is complete."
-    commits, devices = (
-        ", ".join(dict.fromkeys(getattr(entry, key) or "not known" for run in runs for entry in run.env))
-        for key in ("commit", "device")
-    )
+    invocations = [entry for run in runs for entry in run.env]
+    commits = ", ".join(dict.fromkeys(entry.commit or "not known" for entry in invocations))
+    devices = ", ".join(dict.fromkeys(entry.device or "not known" for entry in invocations))
     total = tables.duration(sum(run.summary.elapsed_sec for run in runs))
     return f"{len(runs)} runs, {total} in all; commit {commits}; device {devices}"
 

@@ -136,9 +136,8 @@ def draw_competition(found: Matrices) -> Figure:
     right.axvline(0, color="0.8", zorder=0)
     correlation = rank_correlation(found.ours, found.published)
     rho = f"{correlation.rho:+.2f}" if correlation else "not defined"
-    title = f"entry by entry: Spearman's rho {rho}"
-    right.set(xlabel="published gain, points", ylabel="gain here, points", title=title)
-    right.set_box_aspect(1)
+    right.set(xlabel="published gain, points", ylabel="gain here, points", box_aspect=1)
+    right.set_title(f"entry by entry: Spearman's rho {rho}")
     right.spines[["top", "right"]].set_visible(False)
     figure.suptitle("Accuracy gained on a task by learning it together with another, against alone")
     return figure
