@@ -132,17 +132,12 @@ def cut_tasks(
         labels = torch.repeat_interleave(torch.tensor([len(rows) for rows in rows_of_label]))
         return Split(images, torch.cat(rows_of_label), labels.to(images.device))
 
-    return [
-        Task(
-            task_id,
-            settings.benchmark.names[task_id],
-            tuple(data.class_names[class_id] for class_id in class_ids),
-            view(task_id, "train"),
-            view(task_id, "test"),
-            augmentation,
-        )
-        for task_id, class_ids in enumerate(tasks)
-    ]
+    views = []
+    for task_id, class_ids in enumerate(tasks):
+        class_names = tuple(data.class_names[class_id] for class_id in class_ids)
+        train, test = view(task_id, "train"), view(task_id, "test")
+        views.append(Task(task_id, settings.benchmark.names[task_id], class_names, train, test, augmentation))
+    return views
 
 
 def _drawn(count: int, part: str, settings: Settings, drawn_as: str) -> Tensor:

@@ -49,7 +49,8 @@ def load_mini_imagenet(benchmark: Benchmark, options: Options, sizes: Sizes = Si
     """
     merged = _merged(options.data_dir / "mini_imagenet", sizes, keep=not options.dry_run)
     classes = torch.arange(sum(NUM_CLASSES.values()))
-    num_train = len(classes) * sizes.train_per_class
+    train_classes = classes.repeat_interleave(sizes.train_per_class)
+    test_classes = classes.repeat_interleave(sizes.images_per_class - sizes.train_per_class)
     num_pixels = len(classes) * sizes.images_per_class * sizes.side * sizes.side * 3
     try:
         names = tuple(json.loads(merged[num_pixels:].tobytes()))
@@ -57,13 +58,8 @@ def load_mini_imagenet(benchmark: Benchmark, options: Options, sizes: Sizes = Si
         cache = getattr(merged, "filename", None)
         raise UserError(f"{cache}: the class names in this cache are damaged; delete it, it is made anew") from error
     images = torch.from_numpy(merged[:num_pixels]).reshape(-1, sizes.side, sizes.side, 3)
-    return ImageData(
-        images[:num_train],
-        classes.repeat_interleave(sizes.train_per_class),
-        images[num_train:],
-        classes.repeat_interleave(sizes.images_per_class - sizes.train_per_class),
-        names,
-    )
+    num_train = len(train_classes)
+    return ImageData(images[:num_train], train_classes, images[num_train:], test_classes, names)
 
 
 def _merged(folder: Path, sizes: Sizes, *, keep: bool) -> np.ndarray:

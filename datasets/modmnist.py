@@ -72,23 +72,16 @@ def _variants(
     variants = sorted({_variant(task_id, classes) for task_id, classes in enumerate(benchmark.tasks)})
     mnist = load_mnist(benchmark, options)
 
-    def stacked(images: Tensor) -> Tensor:
-        rows = torch.empty((len(variants), *images.shape), dtype=torch.uint8)
+    def in_variants(images: Tensor, digits: Tensor) -> tuple[Tensor, Tensor]:
+        stacked = torch.empty((len(variants), *images.shape), dtype=torch.uint8)
         for place, variant in enumerate(variants):
-            rows[place] = change(images, variant)
-        return rows.flatten(0, 1)
+            stacked[place] = change(images, variant)
+        return stacked.flatten(0, 1), torch.cat([10 * variant + digits for variant in variants])
 
-    def coded(digits: Tensor) -> Tensor:
-        return torch.cat([10 * variant + digits for variant in variants])
-
-    return ImageData(
-        stacked(mnist.train_images),
-        coded(mnist.train_classes),
-        stacked(mnist.test_images),
-        coded(mnist.test_classes),
-        names,
-        drawn_as=mnist.class_names * NUM_VARIANTS,  # all variants keep the same originals
-    )
+    train = in_variants(mnist.train_images, mnist.train_classes)
+    test = in_variants(mnist.test_images, mnist.test_classes)
+    drawn_as = mnist.class_names * NUM_VARIANTS  # all variants keep the same originals
+    return ImageData(*train, *test, names, drawn_as)
 
 
 def _variant(task_id: int, classes: Sequence[int | str]) -> int:
