@@ -1,7 +1,6 @@
 """The user's own images: one npz file, or a folder of PNG and JPEG files with a folder a class."""
 
 import contextlib
-import hashlib
 import warnings
 from collections.abc import Iterator, Sequence
 from pathlib import Path
@@ -14,7 +13,7 @@ from torch import Tensor
 from tqdm import tqdm
 
 from datasets.data import ImageData
-from datasets.files import cached_array, memory_mapped, on_terminal, read_npz
+from datasets.files import cache_path, cached_array, memory_mapped, on_terminal, read_npz
 from utils.config import Benchmark, Options
 from utils.errors import UserError, in_one_line, short
 from utils.seeding import generator
@@ -206,9 +205,8 @@ def _drawn_split(root: Path, test_fraction: float | None) -> tuple[_Images, _Ima
 def _decoded(root: Path, paths: Sequence[Path], image_size: int | None, options: Options) -> np.ndarray:
     """The images, uint8 ``[N, H, W, C]``, from the cache if no file and no option has changed."""
     stats = [(str(path.relative_to(root)), path.stat().st_size, path.stat().st_mtime_ns) for path in paths]
-    key = repr(("white", str(root.resolve()), stats, image_size))  # "white": older caches had another ground
-    digest = hashlib.blake2b(key.encode(), digest_size=8).hexdigest()
-    cache = options.data_dir / "cache" / f"image_folder-{digest}.npy"
+    made_from = ("white", str(root.resolve()), stats, image_size)  # "white": older caches had another ground
+    cache = cache_path(options.data_dir / "cache", "image_folder", made_from)
     if cache.exists():
         return memory_mapped(cache)
     size, channels = _common_size(paths, image_size)

@@ -1,6 +1,7 @@
 """Reading a data set from ``--data_dir``: npz files first, torchvision's own files next, then a download."""
 
 import contextlib
+import hashlib
 import io
 import sys
 import warnings
@@ -122,6 +123,11 @@ def on_terminal() -> bool:
     return not getattr(sys.stderr, "closed", True) and sys.stderr.isatty()
 
 
+def cache_path(folder: Path, name: str, made_from: object) -> Path:
+    """The file of a cache: its name tells, by a digest, what it was made from."""
+    return folder / f"{name}-{hashlib.blake2b(repr(made_from).encode(), digest_size=8).hexdigest()}.npy"
+
+
 def cached_array(
     path: Path, shape: tuple[int, ...], blocks: Callable[[], Iterator[np.ndarray]], *, keep: bool
 ) -> np.ndarray:
@@ -130,7 +136,7 @@ def cached_array(
     If the file may not be written, or cannot be, of which a warning tells, the array is held in memory.
 
     Args:
-        path: The cache file; its name tells what it was made from, so that one that exists is the right one.
+        path: The cache file, from ``cache_path``, so that one that exists is the right one.
         shape: The array's shape.
         blocks: Makes the array's parts, uint8, in their order along the first axis.
         keep: Whether the file may be written.

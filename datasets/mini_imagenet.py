@@ -5,7 +5,6 @@ the pickle asks for is only written down, and the arrays are made from the notes
 that a stranger chose.
 """
 
-import hashlib
 import json
 import operator
 import pickle
@@ -17,7 +16,7 @@ import numpy as np
 import torch
 
 from datasets.data import ImageData
-from datasets.files import cached_array, memory_mapped
+from datasets.files import cache_path, cached_array, memory_mapped
 from utils.config import Benchmark, Options
 from utils.errors import UserError, in_one_line, short
 
@@ -72,8 +71,7 @@ def _merged(folder: Path, sizes: Sizes, *, keep: bool) -> np.ndarray:
         if not path.exists():
             raise UserError(f"{path}: expected a pickle of mini-ImageNet from Kaggle, found none; there is no download")
     files = [(path.name, path.stat().st_size, path.stat().st_mtime_ns) for path in paths]
-    digest = hashlib.blake2b(repr((files, tuple(sizes))).encode(), digest_size=8).hexdigest()
-    cache = folder / f"images-and-names-{digest}.npy"
+    cache = cache_path(folder, "images-and-names", (files, tuple(sizes)))
     if cache.exists():
         return memory_mapped(cache)
     parts = [_read_part(path, num, sizes) for path, num in zip(paths, NUM_CLASSES.values(), strict=True)]
