@@ -4,7 +4,6 @@ python -m benchmarks.throughput --quick
 """
 
 import argparse
-import collections
 import functools
 import itertools
 import platform
@@ -132,9 +131,8 @@ def whole_run(data_dir: Path, folder: Path, threads: int, tasks_per_round: int) 
     words = f"{COARSE} --tasks_per_round {tasks_per_round} --threads {threads} --data_dir"
     whole_sec, rounds = grow(run_dir, words, data_dir.resolve())
     summary = read_summary(run_dir)
-    phases: dict[str, float] = collections.defaultdict(float)
-    for phase, seconds in (item for record in rounds for item in record.seconds.items()):
-        phases[phase] += seconds
+    names = dict.fromkeys(phase for record in rounds for phase in record.seconds)
+    phases = {phase: sum(record.seconds.get(phase, 0.0) for record in rounds) for phase in names}
     phases |= {"imports and exit": whole_sec - summary.elapsed_sec, "whole": whole_sec, "GB": summary.peak_mem_gb}
     return [row(f"one epoch, b = {tasks_per_round}: {key}", threads, [value], "") for key, value in phases.items()]
 

@@ -67,13 +67,13 @@ def run_all(jobs: Sequence[Job], pool: run.LocalPool | RayPool, stop: StopSignal
         ended, waiting = concurrent.futures.wait(waiting, POLL_SEC, concurrent.futures.FIRST_COMPLETED)
         board.look()
         for future in ended:
-            outcomes.append(outcome_of(future, job_of[future], stopping))
+            outcomes.append(outcome_of(future, stopping))
             board.end(job_of[future], outcomes[-1], len(outcomes))
     board.bar.close()
     return outcomes
 
 
-def outcome_of(future: Future[Outcome], job: Job, stopping: bool) -> Outcome:
+def outcome_of(future: Future[Outcome], stopping: bool) -> Outcome:
     """How a job ended. Whatever went wrong in it, it does not stop the others."""
     error = future.exception()
     if error is None:
