@@ -41,6 +41,7 @@ def build_dataset(settings: Settings, options: Options, device: torch.device) ->
     benchmark = settings.benchmark
     _check_keys(benchmark)
     data = DATA_SETS[benchmark.dataset](benchmark, options)
+    _check_data(benchmark.dataset, data)
     if all(images.max() <= 1 for images in data.train_images.split(100)):  # mostly the first ones tell
         got = "got none above 1 in the training images: were they divided by 255?"
         warnings.warn(f"{benchmark.root or benchmark.dataset}: expected pixels uint8 0..255, {got}", stacklevel=2)
@@ -56,6 +57,18 @@ def _check_keys(benchmark: Benchmark) -> None:
     for key, taken_by in OWN_KEYS.items():
         if (value := getattr(benchmark, key)) is not None and benchmark.dataset not in taken_by:
             raise UserError(f"{key}: expected none for {benchmark.dataset}, got {short(str(value))}")
+
+
+def _check_data(dataset: str, data: ImageData) -> None:
+    """Check what a loader made; other types would train on wrong values. Raises UserError."""
+    for part in ("train", "test"):
+        images, classes = getattr(data, f"{part}_images"), getattr(data, f"{part}_classes")
+        kinds = [(type(it), getattr(it, "dtype", None)) for it in (images, classes)]
+        is_right = kinds == [(torch.Tensor, torch.uint8), (torch.Tensor, torch.int64)]
+        if not is_right or images.shape[3:] not in ((1,), (3,)) or classes.shape != images.shape[:1]:
+            shapes = " and ".join(f"{it.dtype} {list(it.shape)}" for it in (images, classes))
+            expected = "tensors, uint8 [N, H, W, 1 or 3] and int64 [N]"
+            raise UserError(f"{dataset}: expected {part} images and class ids as {expected}, got {shapes}")
 
 
 def _class_ids(classes: Sequence[int | str], task_id: int, class_names: Sequence[str]) -> list[int]:

@@ -1,6 +1,7 @@
 import re
 import subprocess
 import sys
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -291,3 +292,32 @@ def test_an_npz_needs_neither_torchvision_nor_scikit_learn(tmp_path):
     )
     run = subprocess.run([sys.executable, "-c", program], cwd=ROOT, check=True, capture_output=True, text=True)
     assert run.stdout.strip() == "[]"
+
+
+NOT_IMAGE_DATA = {
+    "floats": (lambda images: images / 255, "torch.float32 [20, 8, 8, 1] and torch.int64 [20]"),
+    "whole numbers of another type": (lambda images: images.short(), "torch.int16 [20, 8, 8, 1] and torch.int64 [20]"),
+    "no channels": (lambda images: images[..., 0], "torch.uint8 [20, 8, 8] and torch.int64 [20]"),
+    "channels first": (lambda images: images.permute(0, 3, 1, 2), "torch.uint8 [20, 1, 8, 8] and torch.int64 [20]"),
+    "numpy": (lambda images: images.numpy(), "uint8 [20, 8, 8, 1] and torch.int64 [20]"),
+    "fewer images than ids": (lambda images: images[:9], "torch.uint8 [9, 8, 8, 1] and torch.int64 [20]"),
+}
+
+
+@pytest.mark.parametrize(("spoil", "got"), NOT_IMAGE_DATA.values(), ids=NOT_IMAGE_DATA)
+@pytest.mark.parametrize("part", ["train", "test"])
+def test_what_a_loader_must_not_give_is_one_line(tmp_path, monkeypatch, part, spoil, got):
+    images, classes = torch.full((20, 8, 8, 1), 9, dtype=torch.uint8), torch.arange(20) % 2
+    data = ImageData(images, classes, images, classes, ("a", "b"))
+    monkeypatch.setitem(DATA_SETS, "mine", lambda *_: replace(data, **{f"{part}_images": spoil(images)}))
+    expected = (
+        f"mine: expected {part} images and class ids as tensors, uint8 [N, H, W, 1 or 3] and int64 [N], got {got}"
+    )
+    assert message_of(tmp_path, dataset="mine") == expected
+
+
+def test_class_ids_of_another_type_are_one_line(tmp_path, monkeypatch):
+    images, classes = torch.full((20, 8, 8, 3), 9, dtype=torch.uint8), torch.arange(20) % 2
+    data = ImageData(images, classes.int(), images, classes, ("a", "b"))
+    monkeypatch.setitem(DATA_SETS, "mine", lambda *_: data)
+    assert message_of(tmp_path, dataset="mine").endswith("got torch.uint8 [20, 8, 8, 3] and torch.int32 [20]")

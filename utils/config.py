@@ -91,7 +91,9 @@ class Benchmark(Frozen):
 class Recipe(Frozen):
     """What a recipe file says: the network, whose name ``net`` checks, and how a learner is trained."""
 
-    model: StrictStr = Field(description="the network: conv, or wrn<depth>_<width> such as wrn16_4")
+    model: StrictStr = Field(
+        description="the network, such as conv or wrn16_4: a name in the table of net/build_net.py"
+    )
     batch: StrictInt = Field(ge=1, description="examples a gradient step")
     lr: StrictFloat = Field(gt=0, description="learning rate, at its highest")
     l2_reg: StrictFloat = Field(ge=0, description="weight decay, on all parameters")
