@@ -27,7 +27,7 @@ from tests.small_runs import (
 from utils.device import seconds_by_flags
 
 CONTINUAL = ("--continual",)
-ROUND_ENDS = r"round \d of 4, 1 of 1 epochs done: loss \d\.\d{4}, [\d,]+ images a second, [\d:]+ left"
+ROUND_ENDS = r"round \d of 4, 1 of 1 epochs done: learner's loss \d\.\d{4}, [\d,]+ images a second, [\d:]+ left"
 RECIPE = "model: conv\nbatch: 8\nlr: 0.01\nl2_reg: 0.00001\ndropout: 0.0\n"
 CIFAR = "dataset: cifar100\ntasks: [[0, 1], [2, 3]]\n"
 
@@ -170,7 +170,9 @@ def test_results_go_to_stdout_and_how_far_the_run_is_to_stderr(finished, tmp_pat
     assert run(*finished[1], "--run_dir", tmp_path / "run") == 0
     printed = capsys.readouterr()
     ends = [line for line in printed.err.splitlines() if re.fullmatch(ROUND_ENDS, line)]
-    assert (len(ends), len(ends)) == (4, len(printed.err.splitlines()))
+    (begins,) = [line for line in printed.err.splitlines() if line not in ends]
+    assert begins == f"round 0 of 4 comes next, on cpu (1 threads), in {tmp_path / 'run'}"
+    assert len(ends) == 4
     lines = printed.out.splitlines()
     assert [line.split()[:2] for line in lines[:4]] == [["round", str(i)] for i in range(4)]
     assert lines[5].split()[:5] == ["task", "name", "learned", "at", "end"]
@@ -185,7 +187,8 @@ def test_results_go_to_stdout_and_how_far_the_run_is_to_stderr(finished, tmp_pat
         assert any(metric in line for line in lines[10:]), metric
     assert str(tmp_path / "run") in lines[-1]
     log = (tmp_path / "run/log.txt").read_text().splitlines()
-    assert [line for line in log if line not in ends] == lines
+    assert log[0] == begins
+    assert [line for line in log[1:] if line not in ends] == lines
     assert set(ends) <= set(log)
 
 

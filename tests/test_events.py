@@ -1,6 +1,8 @@
 """Event files for TensorBoard. What is in them is tested where its package is installed."""
 
 import importlib.util
+import subprocess
+import sys
 
 import pytest
 
@@ -75,3 +77,20 @@ def test_without_the_package_it_is_one_line_and_no_folder(flags, tmp_path, monke
         expected = "--tensorboard: expected its package (pip install -r requirements-tensorboard.txt), got none"
         assert capsys.readouterr().err == f"modelzoo.py: {expected}\n"
         assert not (tmp_path / "run").exists()
+
+
+@NEEDS_PACKAGE
+def test_curves_that_would_fall_behind_go_on_and_a_complete_run_gets_them_later(flags, tmp_path):
+    assert run(*flags, "--run_dir", tmp_path / "run", "--num_rounds", 2, "--tensorboard") == 0
+    assert len(events_of(tmp_path / "run")["training loss"]) == 4
+    assert run(*flags, "--run_dir", tmp_path / "run", "--resume") == 0
+    assert events_of(tmp_path / "run") == expected_events(tmp_path / "run")
+    assert run(*flags, "--run_dir", tmp_path / "later") == 0
+    assert not (tmp_path / "later/tensorboard").exists()
+    assert run(*flags, "--run_dir", tmp_path / "later", "--resume", "--tensorboard") == 0
+    assert events_of(tmp_path / "later") == expected_events(tmp_path / "later")
+
+
+@NEEDS_PACKAGE
+def test_the_page_itself_can_be_started():
+    subprocess.run([sys.executable, "-c", "import tensorboard.default"], check=True)  # its parts; 2.20.0 lacks one

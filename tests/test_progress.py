@@ -70,11 +70,11 @@ def test_without_a_terminal_there_is_a_line_every_five_minutes_and_at_the_end_of
             clock[0] = 1000.0 + second
             shown.show(Method(round_id, num_done))
     lines = capsys.readouterr().err.splitlines()
-    assert lines == [
-        "round 0 of 2, 0 of 2 epochs done: loss 0.2500, 0 images a second, 1:30:00 left",  # 40 in 300 s, 720 to come
-        "round 0 of 2, 2 of 2 epochs done: loss 0.2500, 0 images a second, 31:15 left",
-        "round 1 of 2, 1 of 2 epochs done: loss 0.2500, 1 images a second, 08:41 left",  # 460 in 800 s, 300 to come
-        "round 1 of 2, 2 of 2 epochs done: loss 0.2500, 1 images a second, 00:00 left",
+    assert lines == [  # 40 images in 300 s, 720 to come; 160 in 500 s; 460 in 800 s
+        "round 0 of 2, 0 of 2 epochs done: learner's loss 0.2500, 0 images a second, 1:30:00 left",
+        "round 0 of 2, 2 of 2 epochs done: learner's loss 0.2500, 0 images a second, 31:15 left",
+        "round 1 of 2, 1 of 2 epochs done: learner's loss 0.2500, 1 images a second, 08:41 left",
+        "round 1 of 2, 2 of 2 epochs done: learner's loss 0.2500, 1 images a second, 00:00 left",
     ]
     assert Training.looks == 4  # a look waits for a GPU
     assert screen.log.read_text().splitlines() == lines

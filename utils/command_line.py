@@ -99,7 +99,7 @@ def add_flags(
 
 def _metavar(name: str, annotation: Any) -> str:
     """What stands behind a flag in the help, by the type of its field."""
-    kinds = get_args(annotation) or (annotation,)
+    kinds = [getattr(kind, "__origin__", kind) for kind in get_args(annotation) or (annotation,)]  # not Annotated
     if isinstance(kinds[0], str):
         return "|".join(kinds)
     return {bool: "true|false", int: "N", float: "X", Path: "PATH"}.get(kinds[0], name.upper())

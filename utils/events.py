@@ -24,10 +24,10 @@ class EventFiles:
         self.folder, self.settings, self.screen = folder, settings, screen
         self.num_losses = 0  # of the round in hand, that are written
         try:
-            for path in folder.glob("events.out.tfevents.*"):
-                path.unlink()
             from torch.utils.tensorboard import SummaryWriter  # here: importing it takes seconds
 
+            for path in folder.glob("events.out.tfevents.*"):  # after it: without TensorBoard they stay
+                path.unlink()
             self.writer: SummaryWriter | None = SummaryWriter(folder)
         except Exception as error:  # other people's code; nothing beside the numbers stops a run
             self._give_up(error)

@@ -68,4 +68,4 @@ class Progress:
         num_left = self.before_round[-1] - (self.first or 0) - num_images
         left = f", {tqdm.format_interval(num_left / speed)} left" if speed else ""
         where = f"round {round_id} of {self.settings.num_rounds}, {training.epoch} of {training.num_epochs} epochs done"
-        self.screen.inform(f"{where}: loss {training.loss:.4f}, {speed:,.0f} images a second{left}")
+        self.screen.inform(f"{where}: learner's loss {training.loss:.4f}, {speed:,.0f} images a second{left}")

@@ -193,6 +193,8 @@ class RunFolder:
             if not path.exists():
                 raise UserError(f"{path}: missing, so that the run cannot go on")
         self.complete = num_done == self.settings.num_rounds and is_complete(self.path)
+        if self.complete:
+            self._begin_events()
 
     def _content(self) -> list[Path]:
         """What lies in the folder, the lock and half-written files aside."""
@@ -231,11 +233,18 @@ class RunFolder:
             method.load_state_dict(self.state.method)
         for warning in self._warnings:
             self.screen.warn(warning)
-        if self.options.tensorboard:
-            rounds = read_rounds(self.path)
-            self._events = EventFiles(self.path / "tensorboard", rounds, self.settings, self.screen)
+        self._begin_events()
+        comes_next = f"round {method.round_id} of {self.settings.num_rounds} comes next"
+        self.screen.inform(f"{comes_next}, on {device}, in {self.path}")
         self.watch = process.Stopwatch(self.state.seconds, since=process.BEGAN)
         self.watch.lap("start")
+
+    def _begin_events(self) -> None:
+        """Write the event files of all rounds so far, if they are asked for, or are there and would fall behind."""
+        folder = self.path / "tensorboard"
+        behind = not self.complete and any(folder.glob("events.out.tfevents.*"))
+        if self.options.tensorboard or behind:
+            self._events = EventFiles(folder, read_rounds(self.path), self.settings, self.screen)
 
     def _delete(self, *patterns: str) -> None:
         """Delete what a run wrote, by name, and nothing else."""

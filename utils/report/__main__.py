@@ -97,7 +97,8 @@ def provenance(results: Sequence[Result]) -> str:
 
 def read_flags(argv: Sequence[str] | None) -> argparse.Namespace:
     """The command line, checked. Raises UserError."""
-    parser = Parser(prog="utils.report", description="The table of many runs, and their figures.", allow_abbrev=False)
+    about = "The table of many runs, and their figures."
+    parser = Parser(prog="python -m utils.report", description=about, allow_abbrev=False)
     add = parser.add_argument
     add("run_dirs", type=Path, nargs="*", metavar="RUN_DIR", help="run folders")
     add("--suite", type=Path, metavar="SUITE.yaml", help="in place of them: a suite's runs")

@@ -26,7 +26,8 @@ def _table(table: Table, label: str, title: str) -> str:
     rows = [" & ".join(map(_cell, row)) + r" \\" for row in (table.header, *table.rows)]
     caption = " ".join(map(escape, [f"{title}.", f"{table.title}.", *table.notes]))
     columns = "l" * table.num_names + "r" * (len(table.header) - table.num_names)
-    begin = [r"\begin{table}", r"\centering", rf"\caption{{{caption}}}", rf"\label{{tab:{label}}}\footnotesize"]
+    begin = [r"\begin{table}", r"\centering", r"\setlength{\belowcaptionskip}{1ex}"]  # else it touches the rule
+    begin += [rf"\caption{{{caption}}}", rf"\label{{tab:{label}}}\footnotesize"]
     rules = [rf"\begin{{tabular}}{{{columns}}}", r"\toprule", rows[0], r"\midrule", *rows[1:], r"\bottomrule"]
     return "\n".join([*begin, *rules, r"\end{tabular}", r"\end{table}", ""])
 

@@ -40,14 +40,15 @@ class Board:
         self.waiting = {job: run.log_size(job) for job in jobs}  # a log grows when its job begins, on any machine
         self.bar = tqdm(total=len(jobs), unit="run", disable=None, dynamic_ncols=True, smoothing=0)
 
-    def look(self) -> None:
-        """See which runs began."""
-        for job in [job for job, size in self.waiting.items() if run.log_size(job) > size]:
+    def look(self, jobs: Sequence[Job]) -> None:
+        """See which of these runs began."""
+        for job in [job for job in jobs if job in self.waiting and run.log_size(job) > self.waiting[job]]:
             del self.waiting[job]
             say(f"begins   {job.name}")
 
     def end(self, job: Job, outcome: Outcome, num_ended: int) -> None:
         """Show that a job ended, and how many of the suite have."""
+        self.look([job])
         self.bar.update()
         say(f"{outcome.status:<7}  {job.name}   [{num_ended} of {self.bar.total}]")
         if outcome.status == "failed":
@@ -65,10 +66,10 @@ def run_all(jobs: Sequence[Job], pool: run.LocalPool | RayPool, stop: StopSignal
             stopping = True
             pool.stop()
         ended, waiting = concurrent.futures.wait(waiting, POLL_SEC, concurrent.futures.FIRST_COMPLETED)
-        board.look()
-        for future in ended:
+        for future in ended:  # before the look: in their places the next may have begun by now
             outcomes.append(outcome_of(future, stopping))
             board.end(job_of[future], outcomes[-1], len(outcomes))
+        board.look(list(board.waiting))
     board.bar.close()
     return outcomes
 

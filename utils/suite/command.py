@@ -43,7 +43,7 @@ class Command(Machine):
 def read_command(argv: Sequence[str]) -> Command:
     """The command line as typed values. Raises UserError."""
     about = "Run every method of a suite on every benchmark with every seed, except what is complete."
-    parser = Parser("utils.suite", description=about, allow_abbrev=False, argument_default=argparse.SUPPRESS)
+    parser = Parser("python -m utils.suite", description=about, allow_abbrev=False, argument_default=argparse.SUPPRESS)
     parser.add_argument("suite", metavar="SUITE.yaml", help="a file as those in config/suite")
     add_flags(parser, Command, seeds={"nargs": "+"}, ray={"nargs": "?", "const": "local"})
     return validate(Command, vars(parser.parse_args(argv)))
