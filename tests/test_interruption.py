@@ -136,7 +136,7 @@ def test_a_disk_that_fills_up_costs_nothing_that_was_saved(small_disk, whole, ca
     capsys.readouterr()
     assert run(*flags, "--run_dir", disk / "run", "--checkpoint_every_sec", 0) == 2
     printed = capsys.readouterr()
-    (line,) = printed.err.splitlines()
+    (line,) = without_progress(printed.err)
     assert "No space left on device" in line
     assert str(disk / "run") in line
     num_rounds = printed.out.count("round ")
