@@ -12,7 +12,7 @@ The class ModelZoo is the method; below it is the command line: python modelzoo.
 
 import sys
 import warnings
-from collections.abc import Generator, Iterator, Sequence
+from collections.abc import Callable, Generator, Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -22,6 +22,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from baselines import BASELINES, OneNetwork
 from datasets.build_dataset import build_dataset
 from datasets.custom import read_image
 from datasets.data import Minibatches, Task, replay_repeats, replay_subset
@@ -256,6 +257,8 @@ class ModelZoo:
 # ---------------------------------------------------------------------------------------------------------------------
 # The command line
 
+METHODS: dict[str, Callable[..., ModelZoo | OneNetwork]] = {"modelzoo": ModelZoo, **BASELINES}
+
 
 def describe_zoo(tasks: Sequence[Task], settings: Settings) -> ZooInfo:
     """What the zoo's users need to know, beside its learners."""
@@ -270,33 +273,30 @@ def grow(command: Grow, argv: list[str], device: torch.device, screen: Screen, s
             screen.say(folder.closing_table())
             return
         tasks = build_dataset(folder.settings, command.options, device)
-        zoo = ModelZoo(tasks, folder.settings, compiled=command.options.compile)
-        check_network(zoo.build_learner([0]), folder.settings, screen)  # before a folder is made
-        folder.begin(zoo, describe_zoo(tasks, folder.settings), argv, describe_device(device))
+        settings, method = folder.settings, METHODS[folder.settings.method]
+        zoo = method(tasks, settings, compiled=command.options.compile)
+        learner = zoo.build_learner([0])  # before a folder is made
+        if settings.recipe.dropout > 0 and not any(isinstance(part, torch.nn.Dropout) for part in learner.modules()):
+            screen.warn(f"dropout {settings.recipe.dropout}: the network {settings.recipe.model} has no dropout")
+        folder.begin(zoo, describe_zoo(tasks, settings), argv, describe_device(device))
         stop.defer()
-        with Progress(screen, ModelZoo(tasks, folder.settings).plan(), folder.settings) as progress:
+        with Progress(screen, method(tasks, settings).plan(), settings) as progress:
             for event in zoo.grow():
                 folder.keep(event, zoo)
                 progress.show(zoo)
                 if stop.received:
                     folder.save(zoo)
-                    again = f"to go on: {command_to_resume(argv)}"
-                    raise UserError(f"stopped by a signal, the state is saved; {again}", exit_status=3)
+                    again = f"stopped by a signal, the state is saved; to go on: {command_to_resume(argv)}"
+                    raise UserError(again, exit_status=3)
         folder.finish(zoo)
         screen.say(f"{folder.closing_table()}\nwritten to {folder.path}; the figure is {folder.path / 'accuracy.png'}")
-
-
-def check_network(learner: MultiHead, settings: Settings, screen: Screen) -> None:
-    """Say so if the recipe asks for dropout and the network has none."""
-    if settings.recipe.dropout > 0 and not any(isinstance(module, torch.nn.Dropout) for module in learner.modules()):
-        screen.warn(f"dropout {settings.recipe.dropout}: the network {settings.recipe.model} has no dropout")
 
 
 def rehearse(command: Grow, device: torch.device, screen: Screen) -> None:
     """The dry run: check everything, print the settings, the plan and the time it may take; write nothing."""
     settings = command.settings
     tasks = build_dataset(settings, command.options, device)
-    zoo = ModelZoo(tasks, settings, compiled=command.options.compile)
+    zoo = METHODS[settings.method](tasks, settings, compiled=command.options.compile)
     plan = list(zoo.plan())
     screen.say(f"{settings_to_yaml(settings)}\n{plan_table(plan)}")
     zoo.round_id -= 1  # the last round is timed
@@ -309,8 +309,8 @@ def rehearse(command: Grow, device: torch.device, screen: Screen) -> None:
 
     images_a_step = min(settings.recipe.batch, plan[-1].num_train)
     seconds = seconds_by_flags(training, settings.recipe.precision, device)
-    test, out = tasks[chosen[0]].test, torch.empty_like(zoo.test[chosen[0]].total)
-    predicting = predict(zoo.build_learner(chosen), 0, test.images, test.rows, out)
+    test, num_classes = tasks[chosen[0]].test, tasks[chosen[0]].num_classes
+    predicting = predict(zoo.build_learner(chosen), 0, test.images, test.rows, torch.empty(len(test), num_classes))
     predict_sec = seconds_each(predicting, device) / min(PREDICTION_BATCH, len(test))
     train_sec = next(iter(seconds.values())) / images_a_step  # as the command says
     estimate = time_estimate(plan, settings.epochs, train_sec=train_sec, predict_sec=predict_sec)

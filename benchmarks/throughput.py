@@ -23,7 +23,7 @@ from tabulate import tabulate
 
 from datasets.build_dataset import build_dataset
 from datasets.data import Task
-from modelzoo import ModelZoo
+from modelzoo import METHODS, ModelZoo
 from net.multihead import MultiHead
 from net.zoo import PREDICTION_BATCH
 from utils.command_line import Grow, read_command
@@ -58,7 +58,7 @@ def timed(steps: Iterator[object], *, count: int, batch: int, device: torch.devi
 def program_steps(settings: Settings, tasks: Sequence[Task], *, augment: str) -> Iterator[object]:
     """The program's own training of one learner."""
     recipe = settings.recipe.model_copy(update={"augment": augment})
-    zoo = ModelZoo(tasks, settings.model_copy(update={"recipe": recipe}))
+    zoo = METHODS[settings.method](tasks, settings.model_copy(update={"recipe": recipe}))
     zoo.meet_tasks()
     return iter(zoo.begin_training(CHOSEN).steps())
 
@@ -75,9 +75,9 @@ def bare_steps(net: MultiHead, images: torch.Tensor) -> Iterator[object]:
         yield done
 
 
-def training_lanes(model: str, data_dir: Path, device: torch.device, *, count: int) -> dict[str, Lane]:
-    """The lanes of one network: bare step, the program's training with and without augmentation, prediction."""
-    words = f"{COARSE} --hp_config config/hyperparam/{model}.yaml --epochs 10000 --no_download".split()
+def training_lanes(recipe: str, data_dir: Path, device: torch.device, *, count: int) -> dict[str, Lane]:
+    """The lanes of a recipe with its flags: bare step, training with and without augmentation, prediction."""
+    words = f"{COARSE} --epochs 10000 --no_download --hp_config config/hyperparam/{recipe}".split()
     command = read_command([*words, "--data_dir", str(data_dir)])
     assert isinstance(command, Grow), "no zoo is used here"
     tasks = build_dataset(command.settings, command.options, device)
@@ -106,8 +106,9 @@ def loop_rows(data_dir: Path, threads: int, repeats: int) -> list[Row]:
     """Bare step, training and prediction of each network, training also in parts of the bare step of the same turn."""
     device = set_up_process(Options(threads=threads))
     rows = []
-    for model, count in (("conv", 40), ("wrn", 2)):
-        rates = interleave(training_lanes(model, data_dir, device, count=count), repeats)
+    one_network = "conv.yaml --model resnet18_20 --continual --method sgd"
+    for recipe, count in (("conv.yaml", 40), ("wrn.yaml", 2), (one_network, 10)):
+        rates = interleave(training_lanes(recipe, data_dir, device, count=count), repeats)
         (_, bare), *others = rates.items()
         rows += [row(name, threads, values, "images/s") for name, values in rates.items()]
         for name, values in others[:2]:

@@ -253,17 +253,29 @@ class Minibatches:
         """Minibatches in an epoch."""
         return -(-len(self.rows) // self.batch_size)
 
+    def order(self, epoch: int) -> Tensor:
+        """The order of an epoch: each example once, positions in ``rows``, int64."""
+        random = generator(self.seed, "round", self.round_id, "epoch", epoch, "order")
+        return torch.randperm(len(self.rows), generator=random).to(self.rows.device)
+
     def epoch(self, epoch: int, first: int = 0) -> Iterator[Minibatch]:
         """The minibatches of an epoch, from the ``first`` on."""
-        name = ("round", self.round_id, "epoch", epoch)
-        order = torch.randperm(len(self.rows), generator=generator(self.seed, *name, "order")).to(self.rows.device)
+        order = self.order(epoch)
         rows, heads, labels = self.rows[order], self.heads[order], self.labels[order]
-        crops = draw_crops(len(rows), self.augmentation, generator(self.seed, *name, "augmentation")).to(rows.device)
+        random = generator(self.seed, "round", self.round_id, "epoch", epoch, "augmentation")
+        crops = draw_crops(len(rows), self.augmentation, random).to(rows.device)
         for start in range(first * self.batch_size, len(rows), self.batch_size):
             batch = slice(start, start + self.batch_size)
             images = self.images.index_select(0, rows[batch])  # ten times as fast as self.images[rows[batch]]
             images = crop_and_flip(images, crops[batch], self.augmentation)
             yield Minibatch(images, heads[batch], labels[batch])
+
+    def draw(self, count: int, generator: torch.Generator) -> Minibatch:
+        """So many of the examples at random, one by one, so that the same may come twice."""
+        drawn = torch.randint(len(self.rows), (count,), generator=generator).to(self.rows.device)
+        crops = draw_crops(count, self.augmentation, generator).to(self.rows.device)
+        images = crop_and_flip(self.images.index_select(0, self.rows[drawn]), crops, self.augmentation)
+        return Minibatch(images, self.heads[drawn], self.labels[drawn])
 
 
 def draw_crops(count: int, augmentation: Augmentation, generator: torch.Generator) -> Tensor:

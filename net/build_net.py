@@ -7,6 +7,7 @@ from typing import Any
 import torch
 
 from net.multihead import MultiHead
+from net.resnet import ResNet18
 from net.smallconv import SmallConv
 from net.wideresnet import WideResNet
 from utils.errors import UserError, short
@@ -17,6 +18,7 @@ from utils.seeding import ambient_seed
 MODELS: dict[str, Callable[..., Any]] = {
     "conv": SmallConv,
     "wrn<depth>_<width>": WideResNet,
+    "resnet18_<width>": ResNet18,
 }
 
 

@@ -52,6 +52,13 @@ class MultiHead(nn.Module):
         scores = self.heads(self.backbone(normalise(images)))
         return scores.gather(1, self.head_rows[heads]).masked_fill(self.absent[heads], -torch.inf)
 
+    @torch.no_grad()
+    def take_over(self, other: "MultiHead") -> None:
+        """Take over the weights of a network with the first of these heads; the other heads keep theirs."""
+        self.backbone.load_state_dict(other.backbone.state_dict())
+        for mine, others in zip(self.heads.parameters(), other.heads.parameters(), strict=True):
+            mine[: len(others)] = others
+
     @torch.inference_mode()
     def probabilities(self, images: Tensor, head: int) -> Tensor:
         """Class probabilities under one head, as in evaluation.

@@ -1,6 +1,6 @@
 """Kill real runs at random instants, resume them, and compare with runs that were left alone, bit for bit.
 
-python -m tests.interruption                         20 kills in each mode, some ten minutes
+python -m tests.interruption                         20 kills in each mode, some twenty minutes
 python -m tests.interruption --kills 5 --seed 3
 """
 
@@ -13,12 +13,14 @@ import tempfile
 import time
 from pathlib import Path
 
+from baselines import BASELINES
 from tests.small_runs import digits_flags, results_of, start, wait_for, without_progress
 
 MODES = {
     "continual": ["--continual"],
     "multi-task": ["--tasks_per_round", "2"],
     "limited replay": ["--continual", "--replay_frac", "0.2"],
+    **{method: ["--continual", "--method", method] for method in BASELINES},
 }
 
 

@@ -10,7 +10,7 @@ from tests.make_data import random_arrays
 def test_every_lane_gives_a_rate(tmp_path, monkeypatch):
     arrays = random_arrays(num_train=400, num_test=100, num_classes=100)
     np.savez(tmp_path / "cifar100.npz", **arrays)
-    lanes = throughput.training_lanes("conv", tmp_path, torch.device("cpu"), count=2)
+    lanes = throughput.training_lanes("conv.yaml", tmp_path, torch.device("cpu"), count=2)
     kinds = ("bare step", "training, not augmented", "training, augmented", "prediction")
     assert list(lanes) == [f"conv: {kind}" for kind in kinds]
     rates = throughput.interleave(lanes, 1)

@@ -51,6 +51,7 @@ PAPER = {
     "schedule": "cosine",
     "augment": "auto",
     "precision": "auto",
+    "lr_decay": 1.0,
 }
 RECIPES = {
     "wrn": PAPER | {"model": "wrn16_4", "dropout": 0.2},
@@ -58,6 +59,9 @@ RECIPES = {
     "notebook": PAPER
     | {"model": "conv", "dropout": 0.0, "batch": 32, "schedule": "constant", "augment": "none"}
     | {"precision": "fp32"},
+    "tag": {"model": "resnet18_20", "batch": 10, "lr": 0.1, "l2_reg": 0.0, "dropout": 0.0}
+    | {"momentum": 0.0, "nesterov": False, "schedule": "constant", "augment": "none"}
+    | {"precision": "fp32", "lr_decay": 1.0},
 }
 
 

@@ -16,7 +16,7 @@ import yaml
 import modelzoo
 from tests.small_runs import ROOT, digits_flags, num_rounds_done, rounds_of, wait_for
 
-PROGRAM = ("modelzoo.py", "config", "datasets", "net", "utils")
+PROGRAM = ("modelzoo.py", "baselines.py", "config", "datasets", "net", "utils")
 
 
 def blocks(page, language):

@@ -2,7 +2,7 @@
 
     python -m tests.interruption [--kills N]
 
-kills real runs on the bundled digits 20 times in each of three modes; here the same is done with few kills.
+kills real runs on the bundled digits 20 times in each mode; here the same is done with few kills.
 """
 
 import shlex

@@ -15,6 +15,7 @@ from utils.records import ZooInfo
 GOLDEN = {
     ("wrn16_4", (3, 32, 32), 5): (2_746_320, 1_285),
     ("wrn16_4", (1, 28, 28), 5): (2_746_032, 1_285),
+    ("resnet18_20", (3, 32, 32), 100): (480_580, 16_100),
     ("conv", (3, 32, 32), 5): (117_840, 1_605),
     ("conv", (3, 84, 84), 5): (117_840, 1_605),
     ("conv", (1, 28, 28), 5): (116_400, 405),
@@ -53,7 +54,7 @@ def test_every_model_has_a_golden_count():
     assert built == set(MODELS.values())
 
 
-@pytest.mark.parametrize("model", ["wrn10_1", "wrn16_2", "conv"])
+@pytest.mark.parametrize("model", ["wrn10_1", "wrn16_2", "resnet18_2", "conv"])
 def test_every_parameter_gets_a_gradient(model):
     net = network(model, image_shape=(3, 28, 28), num_classes=[2, 3], dropout=0.2)
     heads, labels = torch.tensor([0, 1, 0, 1, 1]), torch.tensor([0, 1, 1, 2, 0])
@@ -180,7 +181,7 @@ def test_images_too_small_for_the_conv_net_are_a_mistake(height, width):
         network("conv", image_shape=(1, height, width), num_classes=[2], dropout=0.0)
 
 
-@pytest.mark.parametrize("model", ["wrn12_4", "wrn4_1", "wrn16_0", "resnet18", "wrn16", ""])
+@pytest.mark.parametrize("model", ["wrn12_4", "wrn4_1", "wrn16_0", "resnet18_0", "resnet18", "wrn16", ""])
 def test_an_unknown_model_is_a_mistake(model):
     with pytest.raises(UserError, match="model"):
         network(model, image_shape=(3, 32, 32), num_classes=[2], dropout=0.0)
@@ -208,6 +209,43 @@ def test_wrn_convolutions_start_he_normal_over_the_fan_out():
         if isinstance(module, torch.nn.Conv2d) and module.weight.numel() > 10_000:
             fan_out = module.weight.numel() / module.in_channels
             assert module.weight.std().item() == pytest.approx((2 / fan_out) ** 0.5, rel=0.05)
+
+
+def test_a_resnet_block_is_a_convolution_relu_and_then_batch_normalisation():
+    backbone = network("resnet18_4", image_shape=(3, 32, 32)).backbone.train()
+    assert [tuple(block.conv.weight.shape[:2]) for block in backbone.blocks] == [
+        (4, 4),
+        (4, 4),
+        (8, 4),
+        (8, 8),
+        (16, 8),
+        (16, 16),
+        (32, 16),
+        (32, 32),
+    ]
+    block, x = backbone.blocks[2], torch.randn(5, 4, 12, 12)
+    main = block.norm1(F.relu(F.conv2d(x, block.conv.weight, stride=2, padding=1)))
+    both = main + F.conv2d(x, block.shortcut.weight, stride=2)
+    assert torch.allclose(block(x), block.norm2(F.relu(both)), atol=1e-5)
+    assert [block.shortcut is not None for block in backbone.blocks] == [False, False] + [True, False] * 3
+    pixels = torch.randn(2, 3, 32, 32)
+    features = backbone.blocks(F.relu(backbone.norm(backbone.stem(pixels))))
+    assert features.shape == (2, 32, 4, 4)
+    assert torch.allclose(backbone(pixels), features.flatten(2).mean(2), atol=1e-4)
+
+
+def test_resnet_drops_units_in_training_only():
+    backbone = network("resnet18_2", image_shape=(1, 16, 16), dropout=0.5).backbone
+    pixels = torch.randn(4, 1, 16, 16)
+    torch.manual_seed(0)
+    first = backbone.train()(pixels)
+    assert not torch.equal(first, backbone(pixels))
+    assert torch.equal(backbone.eval()(pixels), backbone(pixels))
+
+
+def test_images_too_small_for_the_resnet_are_a_mistake():
+    with pytest.raises(UserError, match="8 x 8 pixels or more, got 7 x 9"):
+        network("resnet18_2", image_shape=(1, 7, 9))
 
 
 # ---- a zoo that was grown

@@ -255,5 +255,5 @@ def test_a_suite_sweeps_any_setting(tmp_path, sweep):
 
 @pytest.mark.parametrize("sweep", ["colour", "seed", "benchmark", "recipe_name"])
 def test_a_sweep_of_what_is_no_setting_is_refused(tmp_path, sweep):
-    with pytest.raises(UserError, match=rf"suite.yaml: sweep: expected one of epochs, .*, lr, .*got '{sweep}'"):
+    with pytest.raises(UserError, match=rf"suite.yaml: sweep: expected one of method, .*, lr, .*got '{sweep}'"):
         read_suite(write_suite(tmp_path / "suite.yaml", sweep=sweep))

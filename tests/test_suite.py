@@ -24,11 +24,13 @@ GOLDEN = {
     "coarse_cifar100_competition.csv": "8b35e6358f03bffb",
     "competition.yaml": "70eae199db5491b1",
     "demo.yaml": "b373f06d3215f9c2",
+    "multi_epoch_conv.yaml": "13c8084c53d48513",
     "notebook.yaml": "b8479add284078e9",
     "paper_multi_epoch.yaml": "8d9226680ce4b292",
     "replay.yaml": "2cdfeda5c57fbd5a",
     "single_epoch_conv.yaml": "0bdac1a4d5e8a6c6",
-    "split_cifar100_single_epoch_curves.csv": "24cb76be4406aefe",
+    "single_epoch_methods.yaml": "31592816aedaa57b",
+    "split_cifar100_single_epoch_curves.csv": "79dc3180ac20f54d",
     "tasks_per_round.yaml": "4b725b82c0d08090",
     "tune.yaml": "221c124d50b99b07",
 }
@@ -97,7 +99,10 @@ def published(row="Isolated", column="Digits", metric="average_accuracy"):
 @pytest.mark.parametrize(
     ("values", "message"),
     [
-        ({"flags": "--epoch 1"}, "row Isolated, column Digits: flags: expected some of --task_ids --epochs"),
+        (
+            {"flags": "--epoch 1"},
+            "row Isolated, column Digits: flags: expected some of --task_ids --hp_config --method",
+        ),
         ({"flags": "--epochs 1 --seed=3"}, "got '--seed=3'"),
         ({"flags": "--help"}, "got '--help'"),
         ({"flags": "--samples '5"}, "expected words as on a command line"),

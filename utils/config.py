@@ -105,12 +105,19 @@ class Recipe(Frozen):
     precision: Literal["auto", "fp32", "bf16", "fp16"] = Field(
         "auto", description="auto (fp16 on a CUDA GPU, else fp32), fp32, bf16 or fp16"
     )
+    lr_decay: StrictFloat = Field(1.0, gt=0, le=1, description="factor on lr after each task, for one network")
 
     @model_validator(mode="after")
     def _check(self) -> "Recipe":
         if self.nesterov and self.momentum == 0:
             raise ValueError("nesterov: expected false where momentum is 0, got true")
         return self
+
+
+FOR_METHODS = {  # settings, and keys of the recipe, that mean something to some methods alone
+    **dict.fromkeys(("tasks_per_round", "replay_frac", "naive"), ("modelzoo",)),
+    **{"lr_decay": ["sgd", "ewc", "agem", "er"], "memory": ["agem", "er"], "ewc_weight": ["ewc"]},
+}
 
 
 class Settings(Frozen):
@@ -122,6 +129,11 @@ class Settings(Frozen):
     benchmark_name: str
     recipe_name: str
     changed: tuple[str, ...] = ()
+    method: Literal["modelzoo", "sgd", "ewc", "agem", "er"] = Field(
+        "modelzoo", description="modelzoo, or, with --continual, one network that learns all tasks in turn"
+    )
+    memory: int = Field(1, ge=1, description="training examples kept of a class, by agem and er")
+    ewc_weight: float = Field(1.0, ge=0, description="factor on the penalty of ewc")
     epochs: int = Field(100, ge=1, description="passes over a learner's data; 1 switches augmentation off")
     continual: bool = Field(False, description="tasks arrive one at a time, in the benchmark's order")
     tasks_per_round: int = Field(5, ge=1, description="tasks a learner is trained on, the new one included, or all")
@@ -151,16 +163,25 @@ class Settings(Frozen):
             raise ValueError("warm_start: expected without --continual, where the first learner has one task")
         if self.replay_frac < 1 and not self.continual:
             raise ValueError(f"replay_frac: expected 1 without --continual: no task is past, got {self.replay_frac}")
+        if self.method != "modelzoo" and not self.continual:
+            raise ValueError(f"method: expected modelzoo without --continual, got {self.method}")
+        for key, methods in FOR_METHODS.items():
+            values: Frozen = self.recipe if key in Recipe.model_fields else self
+            got, default = getattr(values, key), type(values).model_fields[key].default
+            if self.method not in methods and got != default:
+                expected = f"{default} with --method {self.method}, since it is for {', '.join(methods)}"
+                raise ValueError(f"{key}: expected {expected}; got {got}")
         return self
 
     @property
     def run_name(self) -> str:
         """The run folder's default name: files, mode, B, epochs, then what differs from the defaults, the seed last."""
         mode = "continual" if self.continual else "multitask"
-        parts = [self.benchmark_name, self.recipe_name, mode, f"b{self.tasks_per_round}", f"e{self.epochs}"]
+        method = f"b{self.tasks_per_round}" if self.method == "modelzoo" else self.method
+        parts = [self.benchmark_name, self.recipe_name, mode, method, f"e{self.epochs}"]
         if self.num_rounds != len(self.benchmark.tasks):
             parts.append(f"k{self.num_rounds}")
-        always = {"continual", "tasks_per_round", "epochs", "num_rounds", "seed"}
+        always = {"continual", "method", "tasks_per_round", "epochs", "num_rounds", "seed"}
         letters = {"replay_frac": "f", "samples": "n", "validation": "v", "warm_start": "warm"}
         for name, field in Settings.model_fields.items():
             value = getattr(self, name)

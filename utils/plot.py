@@ -52,7 +52,7 @@ def draw_accuracy(
     *,
     continual: bool,
     isolated: np.ndarray | None = None,
-    title: str = "Accuracy of each task as the zoo grows",
+    title: str = "Accuracy of each task, round by round",
     scored: str = "test",
 ) -> Figure:
     """The evolution of each task's accuracy, as in the paper's figure.
@@ -83,7 +83,7 @@ def draw_accuracy(
     if isolated is not None:
         axes.scatter(arrival, isolated[seen], marker="x", s=42, linewidths=1.8, c=colours, zorder=3)
         axes.plot([], [], "x", color=GREY, markeredgewidth=1.8, label="Isolated: a learner of its own")
-        axes.plot([], [], "o-", color=GREY, markersize=4, label="the zoo, from the task's arrival on")
+        axes.plot([], [], "o-", color=GREY, markersize=4, label="from the task's arrival on")
         axes.legend(loc="upper center", bbox_to_anchor=(0.5, -0.1), ncols=2, frameon=False)
     axes.set_xlim(-0.02 * len(accuracy), 1.02 * len(accuracy) - 1)
     ends = [(len(accuracy) - 1, height) for height in accuracy[-1, seen]]
@@ -113,18 +113,20 @@ def draw_rounds(
     Args:
         curves: The methods to which tasks arrive; x is the number of tasks seen.
         levels: The methods that have all tasks at once: one value each, at x = 0, drawn as a level.
-        published: Curves from elsewhere, drawn grey and dashed.
+        published: Curves from elsewhere, drawn dashed: in a method's colour if they have its name, else grey.
         title: The figure's title.
         source: The source of the published curves.
         scored: Which images were scored, test or validation.
     """
-    named = [*curves, *levels, *published]
-    height, ylabel = max(4.8, 0.36 * len(named)), f"average {scored} accuracy of the tasks seen"
+    lines = [*curves, *levels, *published]
+    height, ylabel = max(4.8, 0.36 * len(lines)), f"average {scored} accuracy of the tasks seen"
     figure, axes = _frame(9.5, height, "tasks seen", ylabel, title)
     last = max(float(curve.x[-1]) for curve in (*curves, *published))
-    colours = [*map(_colour, range(len(curves) + len(levels))), *[GREY] * len(published)]
+    colours = list(map(_colour, range(len(curves) + len(levels))))
+    of_method = {curve.label: colour for curve, colour in zip(curves, colours, strict=False)}
     for curve in published:
-        axes.plot(curve.x, curve.y, color=GREY, linewidth=1.0, linestyle="--")
+        colours.append(of_method.get(curve.label, GREY))
+        axes.plot(curve.x, curve.y, color=colours[-1], linewidth=1.0, linestyle="--")
     for level, colour in zip(levels, colours[len(curves) :], strict=False):
         axes.axhline(level.y[0], color=colour, linewidth=1.4, linestyle=":")
     for curve, colour in zip(curves, colours, strict=False):
@@ -132,12 +134,13 @@ def draw_rounds(
         if curve.std is not None:
             axes.fill_between(curve.x, curve.y - curve.std, curve.y + curve.std, color=colour, alpha=0.18, linewidth=0)
     axes.set_xlim(1 - 0.02 * last, 1.02 * last)
-    ends = [(line.x[-1] or last, line.y[-1]) for line in named]  # the x of a level is 0
-    _name_lines(figure, ends, [line.label for line in named], colours)
+    ends = [(line.x[-1] or last, line.y[-1]) for line in lines]  # the x of a level is 0
+    names = [line.label for line in (*curves, *levels)] + [f"{line.label}, published" for line in published]
+    _name_lines(figure, ends, names, colours)
     notes = {
         "band: ± 1 standard deviation over seeds": any(curve.std is not None for curve in curves),
         "dotted: all tasks at once": levels,
-        f"dashed: published, {source}": published,
+        f"dashed: {source}": published,
     }
     figure.supxlabel("; ".join(note for note, applies in notes.items() if applies), fontsize=8, color=GREY)
     return figure

@@ -35,11 +35,17 @@ class Record(Frozen):
 
 
 class Round(NamedTuple):
-    """The result of one round: a learner joined the zoo. ``votes`` are its weights in the average, by task id."""
+    """The result of one round: a learner joined the zoo.
+
+    Attributes:
+        votes: The learner's weights in the average, by task id, in the order of its heads.
+        replaces: Whether it stands in place of all learners before it.
+    """
 
     record: Record
     votes: dict[int, float]
     learner: "nn.Module"
+    replaces: bool = False
 
 
 class TaskInfo(Frozen):
@@ -173,7 +179,7 @@ def closing_table(records: Sequence[Record], settings: Settings, summary: Summar
             row[2:] = [learned, row[3], 100 * (row[3] - learned), ""]
         rows.append(row)
     metrics = [(text, value) for name, text in METRIC_NAMES.items() if (value := getattr(summary, name)) is not None]
-    size = f"{len(records)} learners, {len(first_round)} tasks"
+    size = f"{len(records)} rounds, {len(first_round)} tasks"
     used = f"{summary.elapsed_sec:.1f} s, {summary.peak_mem_gb:.2f} GB of memory at most"
     headers = ["task", "name", "learned", "at end", "change", ""]
     tasks = table(rows, headers, floatfmt=("", "", ".2%", ".2%", "+.2f", ""), disable_numparse=[1])

@@ -308,11 +308,12 @@ class RunFolder:
         about = LearnerInfo(
             round=done.record.round,
             file=path.name,
-            tasks=done.record.tasks,
+            tasks=list(done.votes),
             votes=done.votes,
             num_parameters=sum(parameter.numel() for parameter in done.learner.parameters()),
         )
-        self._write_zoo(self.zoo.model_copy(update={"learners": (*self.zoo.learners, about)}))
+        before = () if done.replaces else self.zoo.learners
+        self._write_zoo(self.zoo.model_copy(update={"learners": (*before, about)}))
 
     def _write_zoo(self, zoo: ZooInfo) -> None:
         self.zoo = zoo

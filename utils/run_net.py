@@ -69,6 +69,17 @@ class SGD:
         )
 
 
+class Rule:
+    """How a minibatch becomes a gradient: that of the cross-entropy. Other methods have rules of their own."""
+
+    def loss(self, training: "Training[Any]", images: Tensor, heads: Tensor, labels: Tensor) -> Tensor:
+        """The loss that is differentiated, a scalar."""
+        return F.cross_entropy(training.forward(images, heads), labels)
+
+    def adjust_gradient(self, training: "Training[Any]") -> None:
+        """Change the gradient before the step."""
+
+
 class Training(Generic[Network]):
     """The training of one learner, which can be left after any minibatch and taken up again.
 
@@ -88,6 +99,7 @@ class Training(Generic[Network]):
         seed: int,
         name: str,
         compiled: bool = False,
+        rule: Rule | None = None,
     ):
         """Prepare the training; ``steps`` does it.
 
@@ -99,10 +111,12 @@ class Training(Generic[Network]):
             seed: The seed of torch's global generator, which dropout draws from; it is set here.
             name: The learner's name in messages.
             compiled: Whether the network is compiled first (on a GPU into CUDA graphs, which save kernel launches).
+            rule: How a minibatch becomes a gradient, if not that of the cross-entropy alone.
         """
         self.recipe = settings.recipe
         self.network = network.train()
         self.forward = torch.compile(network, mode="reduce-overhead") if compiled else network
+        self.rule = rule or Rule()
         self.minibatches_of = minibatches_of
         self.num_minibatches = num_minibatches
         self.num_epochs = settings.epochs
@@ -161,9 +175,10 @@ class Training(Generic[Network]):
 
     def _step(self, images: Tensor, heads: Tensor, labels: Tensor) -> None:
         with self.autocast:
-            loss = F.cross_entropy(self.forward(images, heads), labels)
+            loss = self.rule.loss(self, images, heads, labels)
         self.network.zero_grad()
         self.scaler.scale(loss).backward()
+        self.rule.adjust_gradient(self)
         self.scaler.step(self.optimizer, lr=self.rate)  # type: ignore[arg-type]  # see SGD
         self.scaler.update()
         self.loss_sum += loss.detach()

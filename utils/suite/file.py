@@ -23,7 +23,7 @@ from utils.yaml_files import read_yaml
 MOST_LETTERS = 200  # of a folder's name: file systems take 255
 FIELDS = Settings.model_fields | Recipe.model_fields
 SETTINGS = [key for key, field in FIELDS.items() if field.description and key != "seed"]
-FLAGS = [f"--{key}" for key in ("task_ids", *SETTINGS)]  # that a suite may have: the seeds are its own
+FLAGS = [f"--{key}" for key in ("task_ids", "hp_config", *SETTINGS)]  # that a suite may have: the seeds are its own
 
 
 def _known(key: str, name: str, known: Collection[str]) -> None:

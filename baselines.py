@@ -1,0 +1,301 @@
+"""Methods to compare Model Zoo with: one network, with a head a task, that is trained on task after task.
+
+    sgd     nothing more; with ``lr_decay`` and ``dropout`` in the recipe it is Stable-SGD (Mirzadeh et al. 2020)
+    ewc     elastic weight consolidation (Kirkpatrick et al. 2017)
+    agem    averaged gradient episodic memory (Chaudhry et al. 2019a)
+    er      experience replay from a reservoir (Chaudhry et al. 2019b)
+
+What these papers leave open is done as in the code published with TAG (Malviya et al. 2022), whose curves the suite
+``single_epoch_methods`` has beside ours. Each class is a method, and yields what ``ModelZoo.grow`` yields.
+"""
+
+from collections.abc import Generator, Iterator, Sequence
+from typing import Any
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+from datasets.data import Minibatch, Minibatches, Split, Task
+from net.build_net import build_net
+from net.multihead import MultiHead
+from net.zoo import Average, predict
+from utils.config import Settings
+from utils.records import Record, Round, RoundSize
+from utils.run_net import Rule, Training, diverged
+from utils.seeding import child_seed, generator
+
+FISHER_EXAMPLES = 200
+LARGEST_NORM = 100.0  # of the gradient under EWC
+
+
+class OneNetwork(Rule):
+    """Stochastic gradient descent on one task after another; the other methods change its rule, or remember more.
+
+    A task is not looked at before it arrives: its head is added then.
+
+    Attributes:
+        round_id: The round in hand, which is the new task's id too.
+        network: The network as it was after the last task; None before there was one.
+        memory: For each past task the training examples that are remembered, positions in ``task.train``, int64.
+        fisher: For each parameter how much it matters to the past tasks; empty before there was one.
+        training: The training on the task in hand.
+    """
+
+    def __init__(self, tasks: Sequence[Task], settings: Settings, *, compiled: bool = False):
+        self.tasks, self.settings, self.compiled = tasks, settings, compiled
+        self.round_id = 0
+        self.network: MultiHead | None = None
+        self.memory: list[Tensor] = []
+        self.fisher: list[Tensor] = []
+        self.training: Training[MultiHead] | None = None
+        self._saved_training: dict[str, Any] | None = None  # on a task that an earlier process was stopped in
+
+    def grow(self) -> Iterator[Round | str]:
+        """Yield a Round when a task is learned; before that, after every minibatch, "training" or "prediction".
+
+        A caller may stop at any of them, keep ``state_dict()``, and go on from it in another process.
+
+        Raises:
+            UserError: The loss, the weights or the predictions are not finite.
+        """
+        while self.round_id < self.settings.num_rounds:
+            self.meet_tasks()
+            chosen, _ = self.draw_tasks()
+            self.training = self.begin_training(chosen)
+            for _ in self.training.steps():
+                yield "training"
+            record = yield from self.measure(self.training)
+            self.remember()
+            self.network, self.training = self.training.network, None
+            self.consolidate(self.network)
+            self.round_id += 1
+            yield Round(record, dict.fromkeys(chosen, 1.0), self.network, replaces=True)
+
+    def plan(self) -> Iterator[RoundSize]:
+        """The rounds with the training left out."""
+        while self.round_id < self.settings.num_rounds:
+            self.meet_tasks()
+            seen = self.tasks[: self.round_id + 1]
+            num_train, num_test = len(seen[-1].train), sum(len(task.test) for task in seen)
+            yield RoundSize(1, num_train, num_train + num_test)
+            self.remember()
+            self.round_id += 1
+
+    def meet_tasks(self) -> None:
+        """Bring in the task that arrives: its examples, and those that are remembered of the tasks before."""
+        tasks, none = self.tasks[: self.round_id + 1], torch.empty(0, dtype=torch.int64)
+        everything = torch.arange(len(tasks[-1].train))
+        self.new = Minibatches(tasks, [none] * self.round_id + [everything], self.settings, self.round_id)
+        self.past = Minibatches(tasks, [*(self.memory or [none] * self.round_id), none], self.settings, self.round_id)
+
+    def draw_tasks(self) -> tuple[list[int], dict[int, float]]:
+        """The tasks that have a head, which are all that have arrived; nothing is drawn by weight."""
+        return list(range(self.round_id + 1)), {}
+
+    def begin_training(self, chosen: list[int]) -> Training[MultiHead]:
+        """Prepare the training on the new task; the rate is multiplied by ``lr_decay`` after each task."""
+        recipe = self.settings.recipe
+        recipe = recipe.model_copy(update={"lr": recipe.lr * recipe.lr_decay**self.round_id})
+        training = Training(
+            self.build_learner(chosen),
+            self.new.epoch,
+            len(self.new),
+            self.settings.model_copy(update={"recipe": recipe}),
+            seed=child_seed(self.settings.seed, "round", self.round_id, "dropout"),
+            name=f"round {self.round_id}",
+            compiled=self.compiled,
+            rule=self,
+        )
+        if self._saved_training is not None:
+            training.load_state_dict(self._saved_training)
+            self._saved_training = None
+        return training
+
+    def build_learner(self, chosen: list[int]) -> MultiHead:
+        """The network after the last task, with a head for each chosen task, on the same device as the images."""
+        first, recipe = self.tasks[chosen[0]], self.settings.recipe
+        seed = child_seed(self.settings.seed, "round", self.round_id, "init")
+        num_classes = [self.tasks[t].num_classes for t in chosen]
+        network = build_net(recipe.model, first.image_shape, num_classes, dropout=recipe.dropout, seed=seed)
+        network = network.to(first.train.images.device)
+        if self.network is not None:
+            network.take_over(self.network)
+        return network
+
+    def recall(self, training: Training[MultiHead]) -> Minibatch:
+        """A minibatch from the memory, drawn with replacement."""
+        random = generator(self.settings.seed, "round", self.round_id, "recall", training.num_done)
+        return self.past.draw(self.settings.recipe.batch, random)
+
+    def remember(self) -> None:
+        """Keep what the method keeps of the new task's examples."""
+
+    def consolidate(self, network: MultiHead) -> None:
+        """Keep what the method keeps of the network after the new task."""
+
+    def measure(self, training: Training[MultiHead]) -> Generator[str, None, Record]:
+        """Test the network on all tasks seen; of the training examples only the new task's are looked at again."""
+        new, test = self.round_id, {}
+        for t, task in enumerate(self.tasks[: new + 1]):
+            test[t] = yield from _ask(training, t, task.test, task.num_classes)
+        train = yield from _ask(training, new, self.tasks[new].train, self.tasks[new].num_classes)
+        test_accuracy = {t: average.accuracy() for t, average in test.items()}
+        return Record(
+            round=new,
+            tasks=[new],
+            weights={},
+            train_loss={**dict.fromkeys(range(new)), new: train.loss()},
+            train_accuracy={**dict.fromkeys(range(new)), new: train.accuracy()},
+            test_loss={t: average.loss() for t, average in test.items()},
+            test_accuracy=test_accuracy,
+            epoch_loss=training.epoch_loss,
+            learner_accuracy=test_accuracy,
+        )
+
+    def state_dict(self) -> dict[str, Any]:
+        """All that ``load_state_dict`` needs, bit for bit. Raises UserError if the training is not finite."""
+        return {
+            "round_id": self.round_id,
+            "network": self.network.state_dict() if self.network else None,
+            "memory": self.memory,
+            "fisher": self.fisher,
+            "training": self.training.state_dict() if self.training else None,
+        }
+
+    def load_state_dict(self, state: dict[str, Any]) -> None:
+        """Go on from where ``state_dict`` was taken."""
+        self.round_id, self.memory, self._saved_training = state["round_id"], state["memory"], state["training"]
+        if self.round_id > 0:
+            self.network = self.build_learner(list(range(self.round_id)))
+            self.network.load_state_dict(state["network"])
+        self.fisher = [importance.to(self.tasks[0].train.images.device) for importance in state["fisher"]]
+
+
+class ElasticWeights(OneNetwork):
+    """EWC: weights that matter to the past tasks are held near the values that they had after the last task.
+
+    The loss is the cross-entropy + ``ewc_weight`` * sum_i F_i (theta_i - theta*_i)^2, theta* the weights after the last
+    task. F is the mean over the past tasks of the squared gradient of the loss, at the end of the task, on one batch of
+    200 of its examples; a head has none in the tasks before its own. The gradient's norm is clipped at 100.
+    """
+
+    def loss(self, training: Training[MultiHead], images: Tensor, heads: Tensor, labels: Tensor) -> Tensor:
+        """The cross-entropy and the penalty."""
+        loss = super().loss(training, images, heads, labels)
+        if self.network is None:
+            return loss
+        return loss + self.settings.ewc_weight * penalty(training.network, self.network, self.fisher)
+
+    def adjust_gradient(self, training: Training[MultiHead]) -> None:
+        """Clip the gradient's norm."""
+        largest = LARGEST_NORM * training.scaler.get_scale()  # under fp16 the gradient is scaled
+        torch.nn.utils.clip_grad_norm_(training.network.parameters(), largest)
+
+    def consolidate(self, network: MultiHead) -> None:
+        """Bring the new task into F."""
+        train = self.tasks[self.round_id].train
+        random = generator(self.settings.seed, "round", self.round_id, "fisher")
+        some = torch.randperm(len(train), generator=random)[:FISHER_EXAMPLES].to(train.rows.device)
+        scores = network.eval()(train.images[train.rows[some]], torch.full_like(some, self.round_id))
+        gradient = torch.autograd.grad(F.cross_entropy(scores, train.labels[some]), list(network.parameters()))
+        num_tasks = self.round_id + 1
+        fisher = [part.square() / num_tasks for part in gradient]
+        for importance, before in zip(fisher, self.fisher, strict=False):  # there is none before the first task
+            importance[: len(before)] += before * (self.round_id / num_tasks)
+        self.fisher = fisher
+
+
+class AveragedGem(OneNetwork):
+    """A-GEM: no step against the past tasks' mean gradient.
+
+    If the gradient g and the reference r, the gradient on a minibatch of the memory, have a negative product, g is
+    replaced by g - (g.r / r.r) r, whose product with r is 0. The memory has the newest ``memory`` examples a class.
+    """
+
+    def adjust_gradient(self, training: Training[MultiHead]) -> None:
+        """Project the gradient."""
+        if len(self.past) == 0:
+            return
+        gradient = _take_gradient(training.network)
+        past = self.recall(training)
+        with training.autocast:
+            loss = F.cross_entropy(training.forward(past.images, past.heads), past.labels)
+        training.scaler.scale(loss).backward()  # scaled as the gradient is: that takes itself out of the formula
+        reference = _take_gradient(training.network)
+        project(gradient, reference)
+        for parameter, part in zip(training.network.parameters(), gradient, strict=True):
+            parameter.grad = part
+
+    def remember(self) -> None:
+        """Keep the newest examples of each class."""
+        newest_first = self.new.order(self.settings.epochs - 1).flip(0)
+        labels = self.new.labels[newest_first]
+        newest = [newest_first[labels == label][: self.settings.memory] for label in labels.unique()]
+        self.memory = [*self.memory, torch.cat(newest).cpu()]
+
+
+class ExperienceReplay(OneNetwork):
+    """ER: the loss on the new task, plus the loss on a minibatch of the memory, in one forward pass.
+
+    The memory is a reservoir (Vitter 1985, algorithm R): of all examples that ever came, each is in it with the same
+    probability. It holds ``memory`` examples for each class of the benchmark, and takes a task in when that is done.
+    """
+
+    def loss(self, training: Training[MultiHead], images: Tensor, heads: Tensor, labels: Tensor) -> Tensor:
+        """The two cross-entropies."""
+        if len(self.past) == 0:
+            return super().loss(training, images, heads, labels)
+        past = self.recall(training)
+        scores = training.forward(torch.cat([images, past.images]), torch.cat([heads, past.heads]))
+        on_new, on_past = scores.split([len(images), len(past.images)])
+        return F.cross_entropy(on_new, labels) + F.cross_entropy(on_past, past.labels)
+
+    def remember(self) -> None:
+        """Bring the new task's examples into the reservoir, one by one."""
+        capacity = self.settings.memory * sum(task.num_classes for task in self.tasks)
+        random = generator(self.settings.seed, "round", self.round_id, "reservoir")
+        num_before = sum(len(task.train) for task in self.tasks[: self.round_id])
+        kept = [(t, position) for t, positions in enumerate(self.memory) for position in positions.tolist()]
+        for number, position in enumerate(self.new.order(0).tolist(), num_before):
+            place = number if number < capacity else int(torch.randint(number + 1, (), generator=random))
+            if place < capacity:
+                kept[place : place + 1] = [(self.round_id, position)]
+        self.memory = [
+            torch.tensor([position for t, position in kept if t == task_id], dtype=torch.int64)
+            for task_id in range(self.round_id + 1)
+        ]
+
+
+BASELINES = {"sgd": OneNetwork, "ewc": ElasticWeights, "agem": AveragedGem, "er": ExperienceReplay}
+
+
+def penalty(network: MultiHead, anchor: MultiHead, fisher: Sequence[Tensor]) -> Tensor:
+    """sum_i F_i (theta_i - theta*_i)^2; the anchor may have fewer heads, and the others do not count."""
+    parts = zip(network.parameters(), anchor.parameters(), fisher, strict=True)
+    return torch.stack([(f * (now[: len(f)] - before.detach()).square()).sum() for now, before, f in parts]).sum()
+
+
+def project(gradient: Sequence[Tensor], reference: Sequence[Tensor]) -> None:
+    """Replace g by g - (min(0, g.r) / r.r) r, in place; g and r are given in parts."""
+    product = torch.stack([(g * r).sum() for g, r in zip(gradient, reference, strict=True)]).sum()
+    square = torch.stack([r.square().sum() for r in reference]).sum()
+    factor = product.clamp(max=0) / square.clamp(min=torch.finfo(square.dtype).tiny)
+    for g, r in zip(gradient, reference, strict=True):
+        g.sub_(factor * r)
+
+
+def _take_gradient(network: MultiHead) -> list[Tensor]:
+    gradient = [parameter.grad for parameter in network.parameters() if parameter.grad is not None]
+    network.zero_grad()
+    return gradient
+
+
+def _ask(training: Training[MultiHead], t: int, split: Split, num_classes: int) -> Generator[str, None, Average]:
+    """The network's prediction on a part of a task. Raises UserError if it is not finite."""
+    average = Average.empty(split.labels, num_classes)
+    yield from predict(training.network, t, split.images, split.rows, average.total)
+    if not torch.isfinite(average.total).all():
+        raise diverged(training.name, training.num_epochs - 1)
+    average.votes = 1.0
+    return average
