@@ -6,6 +6,7 @@ import pytest
 import torch
 
 from tests.small_runs import run, tiny_flags
+from utils.plot import to_image
 
 # In a shell's background SIGINT is ignored, by the processes that tests start too.
 signal.signal(signal.SIGINT, signal.default_int_handler)
@@ -24,6 +25,31 @@ def _process_left_as_found():
     yield
     for number, handler in handlers.items():
         signal.signal(number, handler)
+
+
+@pytest.fixture
+def every_image():
+    """For tests that look at the images of figures: each is made."""
+
+
+IMAGES = {}
+
+
+@pytest.fixture(autouse=True)
+def _first_image_stands_for_all(request, monkeypatch):
+    """To turn its figure into an image takes most of a tiny run's time, so only the first one of a kind is made.
+
+    All figures are drawn. The runs that a module shares have images of their own, and ``every_image`` asks for them.
+    """
+
+    def first_image(figure, kind="png"):
+        if kind not in IMAGES:
+            IMAGES[kind] = to_image(figure, kind)
+        return IMAGES[kind]
+
+    if "every_image" not in request.fixturenames:
+        monkeypatch.setattr("utils.plot.to_image", first_image)
+        monkeypatch.setattr("utils.report.__main__.to_image", first_image)
 
 
 def _grow(folder, *more):

@@ -4,18 +4,19 @@ import hashlib
 import io
 import json
 import math
-import multiprocessing
 import os
 import pickle
 import shutil
 import signal
+import subprocess
+import sys
 import time
 
 import pytest
 import torch
 
 from net.zoo import SavedZoo
-from tests.small_runs import num_rounds_done, results_of, run, start, tiny_flags, wait_for, without_progress
+from tests.small_runs import ROOT, num_rounds_done, results_of, run, start, tiny_flags, wait_for, without_progress
 from utils.checkpoint import DIGEST_BYTES, State, load_state, newest_state, save_next_state, save_state
 from utils.errors import UserError
 from utils.files import write_json, write_whole
@@ -55,24 +56,26 @@ def test_a_file_is_replaced_and_nothing_is_left_beside_it(tmp_path):
     assert list(tmp_path.iterdir()) == [path]
 
 
-def rewrite_for_ever(path):
-    for i in range(10**9):
-        write_whole(path, bytes([i % 256]) * 300_000)
+REWRITE_FOR_EVER = """
+import sys
+from pathlib import Path
+from utils.files import write_whole
+for i in range(10**9):
+    write_whole(Path(sys.argv[1]), bytes([i % 256]) * 300_000)
+"""
 
 
 def test_a_file_is_whole_at_whatever_instant_its_writer_is_killed(tmp_path):
     path = tmp_path / "file"
-    context = multiprocessing.get_context("spawn")
-    writer = context.Process(target=rewrite_for_ever, args=(path,))
-    writer.start()
+    writer = subprocess.Popen([sys.executable, "-c", REWRITE_FOR_EVER, path], cwd=ROOT)
     while not path.exists():
         time.sleep(0.01)
     for _ in range(200):
         content = path.read_bytes()
         assert len(content) == 300_000
         assert len(set(content)) == 1
-    os.kill(writer.pid, signal.SIGKILL)
-    writer.join()
+    writer.kill()
+    assert writer.wait() == -signal.SIGKILL
     content = path.read_bytes()
     assert len(content) == 300_000
     assert len(set(content)) == 1

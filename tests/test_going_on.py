@@ -13,6 +13,7 @@ from tests.small_runs import (
     content_of,
     num_rounds_done,
     results_of,
+    rounds_of,
     run,
     start,
     tiny_flags,
@@ -251,15 +252,22 @@ def test_a_finished_run_grows_by_rounds(finished, tmp_path):
     assert results_of(tmp_path / "run") == results_of(finished[0])
 
 
-def test_a_run_that_was_killed_while_it_grew_goes_on_growing(finished, tmp_path):
+def test_a_run_that_was_killed_while_it_grew_goes_on_growing_and_does_not_grow_further_before(
+    finished, tmp_path, capsys
+):
     run_dir = tmp_path / "run"
     flags = [*finished[1], "--run_dir", run_dir, "--resume"]
-    assert run(*flags, "--num_rounds", 2) == 0
-    program = start(*flags, "--checkpoint_every_sec", "0")
-    wait_for(program, lambda: num_rounds_done(run_dir) == 3)
+    assert run(*flags, "--num_rounds", 1) == 0
+    program = start(*flags, "--num_rounds", "3", "--checkpoint_every_sec", "0")
+    wait_for(program, lambda: num_rounds_done(run_dir) == 2)
     program.kill()
     program.communicate()
     assert not (run_dir / "summary.json").exists()
+    capsys.readouterr()
+    assert run(*flags) == 2
+    assert "num_rounds 4 (the run has 3)" in capsys.readouterr().err
+    assert run(*flags, "--num_rounds", 3) == 0
+    assert rounds_of(run_dir) == rounds_of(finished[0])[:3]
     assert run(*flags) == 0
     assert results_of(run_dir) == results_of(finished[0])
 
@@ -310,16 +318,6 @@ def test_a_benchmark_that_does_not_begin_with_the_old_tasks_is_refused(finished,
     flags = [*finished[1], "--data_config", tmp_path / "other.yaml"]
     assert run(*flags, "--run_dir", run_dir, "--resume") == 2
     assert "benchmark.tasks" in capsys.readouterr().err
-
-
-def test_a_run_that_is_not_finished_does_not_grow(tmp_path, capsys):
-    flags = [*tiny_flags(tmp_path, per_class=40), *CONTINUAL, "--run_dir", tmp_path / "run"]
-    program = start(*flags, "--num_rounds", 3)
-    wait_for(program, lambda: any((tmp_path / "run").glob("checkpoint/state_*")))
-    program.kill()
-    program.communicate()
-    assert run(*flags, "--resume") == 2
-    assert "num_rounds 4 (the run has 3)" in capsys.readouterr().err
 
 
 def test_a_multi_task_run_does_not_grow(tmp_path, capsys):

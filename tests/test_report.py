@@ -99,7 +99,7 @@ def run_folders(folders):
     return [str(path) for path in sorted(folders.iterdir()) if path.is_dir()]
 
 
-def test_report_of_run_folders(folders, capsys):
+def test_report_of_run_folders(every_image, folders, capsys):
     later = INVOCATION.model_copy(update={"commit": "def456"})
     write_json(folders / "zoo0/env.json", [INVOCATION.model_dump(), later.model_dump()])
     assert report.main([*run_folders(folders), "--out", str(folders / "out")]) == 0
@@ -265,7 +265,7 @@ def report_competition(path, runs):
     return report.main(["--suite", str(path), "--suite_dir", str(folder)])
 
 
-def test_competition_matches_by_name(tmp_path, capsys):
+def test_competition_matches_by_name(every_image, tmp_path, capsys):
     path = competition_suite(tmp_path, "# a source\nrow,C,B,A\nC,0,6,5\nB,4,0,3\nA,2,1,0\n")
     assert report_competition(path, {"0+1": [0.51, 0.63], "0+2": [0.52, 0.75], "1+2": [0.64, 0.76]}) == 0
     text = capsys.readouterr().out
@@ -297,9 +297,9 @@ def test_p_values_are_corrected_and_zeros_are_told(tmp_path, capsys):
     assert found == [("1", "0.125", "0.125"), ("0", "0.0625", "0.125")]
 
 
-def test_a_sweep_has_a_figure(tmp_path):
+def test_a_sweep_has_a_figure(every_image, tmp_path):
     rows = {"All": "", "Some": "--samples 5"}
-    path = write_suite(tmp_path / "suite.yaml", sweep="samples", rows=rows)
+    path = write_suite(tmp_path / "suite.yaml", sweep="samples", rows=rows, columns={"Digits": COLUMN})
     make_suite_runs(path, tmp_path / "runs", {(row, "Digits"): {0: continual(*[0.7] * 5)} for row in rows})
     (tmp_path / "runs/all/digits/s0_old2").mkdir()  # not of ours
     assert report.main(["--suite", str(path), "--suite_dir", str(tmp_path / "runs")]) == 0

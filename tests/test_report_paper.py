@@ -178,10 +178,11 @@ def test_validation_stands_in_every_title_and_published_numbers_are_left_out(tmp
     }
 
 
-def test_figures_are_pdfs_too_with_fonts_as_truetype_and_no_date(tmp_path):
-    assert make_report(tmp_path) == 0
+def test_figures_are_pdfs_too_with_fonts_as_truetype_and_no_date(every_image, tmp_path):
+    assert make_report(tmp_path, rows={"C": ROWS["C"]}, columns={"x|y": COLUMN}) == 0
     pngs, pdfs = ({path.stem for path in (tmp_path / "runs/report").glob(f"*.{kind}")} for kind in ("png", "pdf"))
-    assert pngs == pdfs
+    assert pngs == pdfs == {"evolution_c_x_y", "rounds_x_y"}
+    assert all(path.read_bytes().startswith(b"%PDF") for path in (tmp_path / "runs/report").glob("*.pdf"))
     figures = [draw_accuracy(np.array(continual(0.5, 0.6)), ["é", "中文 $x$"], continual=True) for _ in range(2)]
     one, two = (to_image(figure, "pdf") for figure in figures)
     assert one == two
