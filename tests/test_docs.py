@@ -119,7 +119,7 @@ def cluster(tmp_path):
     environment = {**os.environ, **job, "PATH": f"{scontrol.parent}:{os.environ['PATH']}"}
 
     def start():
-        command = ["bash", "modelzoo.sh", "--continual", *digits_flags(samples=60), "--run_dir", "run"]
+        command = ["bash", "modelzoo.sh", "--continual", *digits_flags(samples=30), "--run_dir", "run"]
         pipes = {"stdout": subprocess.PIPE, "stderr": subprocess.PIPE, "text": True}
         return subprocess.Popen(command, cwd=tmp_path, env=environment, **pipes)
 

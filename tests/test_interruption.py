@@ -26,7 +26,7 @@ from tests.small_runs import (
 )
 from utils.checkpoint import load_state
 
-TWENTY_TASKS = [[2 * i, 2 * i + 1] for i in range(20)]
+TEN_TASKS = [[2 * i, 2 * i + 1] for i in range(10)]
 
 
 def test_a_tiny_run_killed_twice_ends_with_the_same_bits(tmp_path):
@@ -44,10 +44,21 @@ def test_digits_killed_at_random_instants_end_with_the_same_bits(tmp_path, mode)
     assert equal
 
 
-@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT], ids=["SIGTERM", "SIGINT"])
-def test_a_signal_in_the_middle_of_an_epoch_saves_the_state_and_prints_the_command_to_go_on(tmp_path, number):
-    flags = [*tiny_flags(tmp_path, per_class=20, recipe={"model": "wrn10_1", "dropout": 0.2}), "--epochs", "2"]
+@pytest.fixture(scope="module")
+def undisturbed(tmp_path_factory):
+    """A run of two rounds that gets no signal, and its flags."""
+    folder = tmp_path_factory.mktemp("undisturbed")
+    flags = [*tiny_flags(folder, per_class=20, recipe={"model": "wrn10_1", "dropout": 0.2}), "--epochs", "2"]
     flags = [*flags, "--continual", "--num_rounds", "2"]
+    assert run(*flags, "--run_dir", folder / "run") == 0
+    return folder / "run", flags
+
+
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT], ids=["SIGTERM", "SIGINT"])
+def test_a_signal_in_the_middle_of_an_epoch_saves_the_state_and_prints_the_command_to_go_on(
+    undisturbed, tmp_path, number
+):
+    whole, flags = undisturbed
     process = start(*flags, "--run_dir", tmp_path / "run", "--overwrite")
     assert process.stdout.readline().startswith("round   0 of 2")
     time.sleep(0.05)
@@ -65,8 +76,7 @@ def test_a_signal_in_the_middle_of_an_epoch_saves_the_state_and_prints_the_comma
     assert (python, argv[0], argv[-1]) == ("python", "modelzoo.py", "--resume")
     assert "--overwrite" not in argv
     assert modelzoo.main(argv[1:]) == 0
-    assert run(*flags, "--run_dir", tmp_path / "whole") == 0
-    assert results_of(tmp_path / "run") == results_of(tmp_path / "whole")
+    assert results_of(tmp_path / "run") == results_of(whole)
 
 
 def stopped_while_training(tmp_path, *numbers):
@@ -183,14 +193,14 @@ def test_a_folder_that_cannot_be_written_is_named(small_disk, whole, capsys):
 # ---- a task more
 
 
-def test_a_twenty_first_task_gives_what_the_longer_file_gives_from_the_start(tmp_path):
-    longer = [*TWENTY_TASKS, [0, 3, 5]]
+def test_an_eleventh_task_gives_what_the_longer_file_gives_from_the_start(tmp_path):
+    longer = [*TEN_TASKS, [0, 3, 5]]
     flags = [*tiny_flags(tmp_path, longer, per_class=1, test_per_class=2), "--continual", "--tasks_per_round", "2"]
-    short = write_yaml(tmp_path / "twenty.yaml", dataset="npz", root="tiny.npz", tasks=TWENTY_TASKS)
+    short = write_yaml(tmp_path / "ten.yaml", dataset="npz", root="tiny.npz", tasks=TEN_TASKS)
     assert run(*flags, "--data_config", short, "--run_dir", tmp_path / "grown") == 0
-    shutil.copytree(tmp_path / "grown/zoo", tmp_path / "zoo_of_twenty")
+    shutil.copytree(tmp_path / "grown/zoo", tmp_path / "zoo_of_ten")
     assert run(*flags, "--run_dir", tmp_path / "grown", "--resume") == 0
     assert run(*flags, "--run_dir", tmp_path / "whole") == 0
     assert results_of(tmp_path / "grown") == results_of(tmp_path / "whole")
-    for learner in (tmp_path / "zoo_of_twenty").glob("learner_*.pt"):
+    for learner in (tmp_path / "zoo_of_ten").glob("learner_*.pt"):
         assert learner.read_bytes() == (tmp_path / "grown/zoo" / learner.name).read_bytes()
