@@ -142,7 +142,7 @@ def draw_rounds(
         "dotted: all tasks at once": levels,
         f"dashed: {source}": published,
     }
-    figure.supxlabel("; ".join(note for note, applies in notes.items() if applies), fontsize=8, color=GREY)
+    _write_notes(figure, notes)
     return figure
 
 
@@ -161,8 +161,8 @@ def draw_sweep(
         scored: Which images were scored, test or validation.
     """
     figure, axes = _frame(7, 4.5, xlabel, f"average {scored} accuracy", title)
-    line, note = ("o-", "") if numeric else ("o:", "; values of the setting at equal distances")
     for place, (label, x, y, std) in enumerate(curves):
+        line = "o-" if numeric else "o:"
         axes.errorbar(x, y, std, fmt=line, label=label, color=_colour(place), linewidth=2, capsize=4)
     smallest = min((place for place in ticks if place > 0), default=1.0)
     if numeric and max(ticks) >= 20 * smallest:  # far apart; a 0 stands left of the smallest
@@ -170,7 +170,11 @@ def draw_sweep(
     axes.set_xticks(list(ticks), ticks.values())
     axes.minorticks_off()
     axes.legend(frameon=False, loc="best")
-    figure.supxlabel(f"bars: ± 1 standard deviation over seeds{note}", fontsize=8)
+    notes = {
+        "bars: ± 1 standard deviation over seeds": any(curve.std is not None for curve in curves),
+        "values of the setting at equal distances": not numeric,
+    }
+    _write_notes(figure, notes)
     return figure
 
 
@@ -187,6 +191,11 @@ def _frame(width: float, height: float, xlabel: str, ylabel: str, title: str) ->
     axes.grid(color="0.92")
     axes.spines[["top", "right"]].set_visible(False)
     return figure, axes
+
+
+def _write_notes(figure: Figure, notes: Mapping[str, object]) -> None:
+    """Write the notes that apply below a figure."""
+    figure.supxlabel("; ".join(note for note, applies in notes.items() if applies), fontsize=8, color=GREY)
 
 
 def _name_lines(
