@@ -136,7 +136,13 @@ def test_all_pairs_are_compared_and_corrected_together(tmp_path):
     ]
     assert {line["wilcoxon_p"] for line in found} == {"0.0625"}
     assert {line["holm_p"] for line in found} == {"0.375"}  # 6 * 0.0625
-    assert r"{[}É] {*}\{x\} & C & $-$0.00 & 5 & 0.38 \\" in written(tmp_path, "report.tex")
+    text, page = written(tmp_path, "report.tex"), written(tmp_path, "report.md")
+    assert r"{[}É] {*}\{x\} & C & $-$0.00 & 5 & 0.38 \\" in text
+    for_both = "The tasks are the pairs: with five tasks no p is below 0.06."
+    exact = "Holm's p is Wilcoxon's exact p, corrected for the number of comparisons in this table (6)."
+    assert f"each task averaged over seeds. {for_both} {exact}" in text
+    assert f"- Intervals are over tasks.\n- {for_both}\n- {exact}\n" in page
+    assert "nterval" not in text
 
 
 def test_validation_and_test_are_never_side_by_side(tmp_path, capsys):

@@ -56,7 +56,7 @@ class Report:
         self.figures = choose_figures(shown, suite)
         if pairings:
             self.tables.append(tables.pairings_table(pairings, scored))
-            for_paper["comparisons"] = self.tables[-1].only(*tables.OF_PAPER)
+            for_paper["comparisons"] = tables.pairings_table(pairings, scored, for_paper=True)
             self.texts["comparisons.csv"] = tables.pairings_csv(pairings)
         if matrices:
             self.below[1:1] = competition.in_words(matrices)

@@ -185,17 +185,18 @@ def details_table(lines: Sequence[Line], scored: str) -> Table:
     return Table(f"Ours and the published: {scored} accuracy", header, rows, 3, notes)
 
 
-def pairings_table(pairings: Sequence[Pairing], scored: str) -> Table:
-    """Methods compared task by task."""
+def pairings_table(pairings: Sequence[Pairing], scored: str, *, for_paper: bool = False) -> Table:
+    """Methods compared task by task; for a paper without the intervals, Wilcoxon's p and the seeds."""
     title = f"Difference of two methods in {scored} accuracy, paired by task, each task averaged over seeds"
     header = ["benchmark", "method", "against", "difference, points", "95 % interval"]
     rows = [[*pairing[:3], *_comparison_cells(pairing)] for pairing in pairings]
     num_compared = sum(pairing.holm_p is not None for pairing in pairings)
     notes = [
-        "Tests and intervals are over tasks: with five tasks no p is below 0.06. Wilcoxon's p is exact.",
-        f"Holm's p is Wilcoxon's, corrected for the number of comparisons in this table ({num_compared}).",
+        "The tasks are the pairs: with five tasks no p is below 0.06.",
+        f"Holm's p is Wilcoxon's exact p, corrected for the number of comparisons in this table ({num_compared}).",
     ]
-    return Table(title, [*header, "tasks", "Wilcoxon p", "Holm's p", "seeds"], rows, 3, notes)
+    table = Table(title, [*header, "tasks", "Wilcoxon p", "Holm's p", "seeds"], rows, 3, notes)
+    return table.only(*OF_PAPER) if for_paper else table._replace(notes=["Intervals are over tasks.", *notes])
 
 
 def _comparison_cells(pairing: Pairing) -> list[str]:
