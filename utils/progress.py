@@ -55,17 +55,16 @@ class Progress:
             self.bar.update(done - self.bar.n)
         if ends or time.monotonic() - self.looked >= (LINE_EVERY_SEC if self.bar is None else LOSS_EVERY_SEC):
             self.last_round = method.round_id if ends else self.last_round
-            self._look(method.round_id, training, done - self.first)
+            self._look(method.round_id, training, done - self.first, self.before_round[-1] - done)
 
-    def _look(self, round_id: int, training: "Training[Any]", num_images: int) -> None:
-        """Read the loss, which waits for a GPU, and show it."""
+    def _look(self, round_id: int, training: "Training[Any]", num_images: int, num_left: int) -> None:
+        """Read the loss, which waits for a GPU, and show it; ``num_images`` are those of this process."""
         self.looked = time.monotonic()
         if self.bar is not None:
             self.bar.set_description(f"round {round_id}, epoch {training.epoch}", refresh=False)
             self.bar.set_postfix_str(f"loss {training.loss:.4f}")
             return
         speed = num_images / (self.looked - self.began)
-        num_left = self.before_round[-1] - (self.first or 0) - num_images
         left = f", {tqdm.format_interval(num_left / speed)} left" if speed else ""
         where = f"round {round_id} of {self.settings.num_rounds}, {training.epoch} of {training.num_epochs} epochs done"
         self.screen.inform(f"{where}: learner's loss {training.loss:.4f}, {speed:,.0f} images a second{left}")
