@@ -14,7 +14,7 @@ import pytest
 import yaml
 
 import modelzoo
-from tests.small_runs import ROOT, digits_flags, num_rounds_done, rounds_of, wait_for
+from tests.small_runs import ROOT, num_rounds_done, rounds_of, tiny_flags, wait_for
 
 PROGRAM = ("modelzoo.py", "baselines.py", "config", "datasets", "net", "utils")
 
@@ -117,9 +117,10 @@ def cluster(tmp_path):
     scontrol.chmod(0o755)
     job = {"SLURM_ARRAY_JOB_ID": "77", "SLURM_ARRAY_TASK_ID": "2", "SLURM_CPUS_PER_TASK": "1"}
     environment = {**os.environ, **job, "PATH": f"{scontrol.parent}:{os.environ['PATH']}"}
+    flags = tiny_flags(tmp_path, per_class=60)
 
     def start():
-        command = ["bash", "modelzoo.sh", "--continual", *digits_flags(samples=30), "--run_dir", "run"]
+        command = ["bash", "modelzoo.sh", "--continual", *flags, "--run_dir", "run"]
         pipes = {"stdout": subprocess.PIPE, "stderr": subprocess.PIPE, "text": True}
         return subprocess.Popen(command, cwd=tmp_path, env=environment, **pipes)
 

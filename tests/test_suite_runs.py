@@ -15,6 +15,7 @@ import filelock
 import pytest
 
 from tests.make_runs import COLUMN, CONV, ROOT, write_suite
+from tests.small_runs import write_benchmark
 from utils.errors import StopSignal, UserError
 from utils.run_folder import is_locked
 from utils.suite import __main__ as suite
@@ -144,21 +145,26 @@ def begun(log: Path) -> int:
 
 def test_a_suite_end_to_end(tmp_path):
     """One run is done, another fails; the second time the first is not run again."""
-    missing = {"benchmark": str(ROOT / "config/dataset/split_mnist.yaml"), "recipe": str(CONV)}
-    columns = {"Digits": COLUMN | {"flags": "--task_ids 0"}, "Missing": missing}
+    damaged = {"benchmark": str(ROOT / "config/dataset/split_mnist.yaml"), "recipe": str(CONV)}
+    (tmp_path / "data").mkdir()
+    (tmp_path / "data/mnist.npz").write_bytes(b"no archive")
+    here = {"benchmark": str(write_benchmark(tmp_path, per_class=8)), "recipe": str(CONV), "flags": "--task_ids 0"}
+    columns = {"Here": here, "Damaged": damaged}
     path = write_suite(tmp_path / "try.yaml", columns=columns, rows={"Isolated": "--continual --tasks_per_round 1"})
-    status, out, err = finish(path, "--no_download", "--data_dir", str(tmp_path / "nowhere"))
+    status, out, err = finish(path, "--no_download", "--data_dir", str(tmp_path / "data"))
     assert (status, err) == (1, "")
-    assert "failed   Isolated / Missing / seed 0" in out
+    assert "failed   Isolated / Damaged / seed 0" in out
     assert "exit status 2" in out
+    assert "mnist.npz: " in out
     assert "2 runs: 0 were complete before, 1 done, 1 failed" in out
     folder = tmp_path / "runs/try/isolated"
-    assert (folder / "digits/s0/summary.json").exists()
-    assert begun(folder / "digits/s0.log") == 1
-    status, out, _ = finish(path, "--only", "digits")
+    assert (folder / "here/s0/summary.json").exists()
+    assert begun(folder / "here/s0.log") == 1
+    assert "--no_download" in (folder / "here/s0.log").read_text()
+    status, out, _ = finish(path, "--only", "here")
     assert status == 0
     assert "1 runs: 1 were complete before, 0 done, 0 failed" in out
-    assert begun(folder / "digits/s0.log") == 1
+    assert begun(folder / "here/s0.log") == 1
 
 
 def write_long_suite(folder: Path) -> Path:

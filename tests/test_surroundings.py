@@ -9,7 +9,7 @@ import sys
 import pytest
 
 from tests.make_data import make_image_folder
-from tests.make_runs import write_suite
+from tests.make_runs import CONV, write_suite
 from tests.small_runs import HERE, ROOT, run, tiny_flags, write_recipe, write_yaml
 
 CONTINUAL = ("--continual", "--num_rounds", "1")
@@ -84,7 +84,8 @@ def test_paths_that_are_not_utf8_are_paths(finished, tmp_path, capsys):
     capsys.readouterr()
     assert run("--predict", run_dir, "--task", "0", image) == 0
     assert "caf\\udce9.png" in capsys.readouterr().out
-    path = write_suite(tmp_path / "suite.yaml", flags="--epochs 1 --samples 8 --num_rounds 1")
+    columns = {"Here": {"benchmark": str(finished[0].parent / "tiny.yaml"), "recipe": str(CONV)}}
+    path = write_suite(tmp_path / "suite.yaml", flags="--epochs 1 --num_rounds 1", columns=columns)
     argv = [*SUITE, path, "--device", "cpu", "--only", "isolated", "--suite_dir", tmp_path / f"{NOT_UTF8}s"]
     assert by_shell(argv)[::2] == (0, "")
 
