@@ -2,29 +2,33 @@
 # test: the tests, all that they need     check: format, lint, types and the quick tests
 PYTHON ?= python3
 VENV := .venv
+PIP_INSTALL := $(VENV)/bin/pip install --quiet
+QUICK_TESTS := $(VENV)/bin/python -m pytest -m "not slow" -n auto --maxprocesses 4 --dist worksteal
 
 .PHONY: setup demo test check
 
 setup: $(VENV)/.installed
 
-$(VENV)/.installed: requirements.txt
+$(VENV)/bin/pip:
 	$(PYTHON) -m venv $(VENV)
-	$(VENV)/bin/pip install --quiet -r requirements.txt
+
+$(VENV)/.installed: requirements.txt | $(VENV)/bin/pip
+	$(PIP_INSTALL) -r requirements.txt
 	touch $@
 
-$(VENV)/.installed-dev: $(VENV)/.installed requirements-dev.txt
-	$(VENV)/bin/pip install --quiet -r requirements-dev.txt
-	touch $@
+$(VENV)/.installed-dev: requirements.txt requirements-dev.txt requirements-tensorboard.txt | $(VENV)/bin/pip
+	$(PIP_INSTALL) -r requirements-dev.txt
+	touch $(VENV)/.installed $@
 
 demo: $(VENV)/.installed
 	$(VENV)/bin/python modelzoo.py --continual --epochs 3 --seed 0 --overwrite --run_dir runs/digits \
 		--data_config config/dataset/split_digits.yaml --hp_config config/hyperparam/conv.yaml
 
 test: $(VENV)/.installed-dev
-	$(VENV)/bin/python -m pytest -m "not slow" -n auto --maxprocesses 4 --dist loadfile
+	$(QUICK_TESTS)
 
 check: $(VENV)/.installed-dev
 	$(VENV)/bin/ruff format --check .
 	$(VENV)/bin/ruff check .
 	$(VENV)/bin/mypy
-	$(VENV)/bin/python -m pytest -m "not slow" -n auto --maxprocesses 4 --dist loadfile
+	$(QUICK_TESTS)
