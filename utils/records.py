@@ -18,8 +18,8 @@ if TYPE_CHECKING:
 class Record(Frozen):
     """A line of ``rounds.jsonl``: the zoo after a round. Losses and accuracies are by task id, accuracies fractions.
 
-    A loss or an accuracy on training examples is None where none of them may be used any more. ``epoch_loss`` is the
-    learner's mean training loss in each epoch, ``learner_accuracy`` its own test accuracy on each of its tasks.
+    A loss or an accuracy on training examples is None where they may not be used, or are not, any more. ``epoch_loss``
+    is the learner's mean training loss in each epoch, ``learner_accuracy`` its own test accuracy on each of its tasks.
     """
 
     round: int
