@@ -5,8 +5,9 @@
     agem    averaged gradient episodic memory (Chaudhry et al. 2019a)
     er      experience replay from a reservoir (Chaudhry et al. 2019b)
 
-What these papers leave open is done as in the code published with TAG (Malviya et al. 2022), whose curves the suite
-``single_epoch_methods`` has beside ours. Each class is a method, and yields what ``ModelZoo.grow`` yields.
+What these papers leave open is done as in the code published with TAG (Malviya et al. 2022), with which the curves
+beside ours in the suite ``single_epoch_methods`` were made; a class says where it differs. Each class is a method, and
+yields what ``ModelZoo.grow`` yields.
 """
 
 from collections.abc import Generator, Iterator, Sequence
@@ -36,9 +37,9 @@ class OneNetwork(Rule):
 
     Attributes:
         round_id: The round in hand, which is the new task's id too.
-        network: The network as it was after the last task; None before there was one.
-        memory: For each past task the training examples that are remembered, positions in ``task.train``, int64.
-        fisher: For each parameter how much it matters to the past tasks; empty before there was one.
+        network: The network as it was after the last task; None before the first task has ended.
+        memory: By past task: the examples that are remembered, positions in ``task.train``, int64; for agem and er.
+        fisher: By parameter: how much it matters to the past tasks; for ewc.
         training: The training on the task in hand.
     """
 
@@ -97,7 +98,8 @@ class OneNetwork(Rule):
         """Prepare the training on the new task; the rate is multiplied by ``lr_decay`` after each task."""
         recipe = self.settings.recipe
         recipe = recipe.model_copy(update={"lr": recipe.lr * recipe.lr_decay**self.round_id})
-        training = Training(
+        saved, self._saved_training = self._saved_training, None
+        return Training(
             self.build_learner(chosen),
             self.new.epoch,
             len(self.new),
@@ -106,11 +108,8 @@ class OneNetwork(Rule):
             name=f"round {self.round_id}",
             compiled=self.compiled,
             rule=self,
+            state=saved,
         )
-        if self._saved_training is not None:
-            training.load_state_dict(self._saved_training)
-            self._saved_training = None
-        return training
 
     def build_learner(self, chosen: list[int]) -> MultiHead:
         """The network after the last task, with a head for each chosen task, on the same device as the images."""
@@ -124,9 +123,8 @@ class OneNetwork(Rule):
         return network
 
     def recall(self, training: Training[MultiHead]) -> Minibatch:
-        """A minibatch from the memory, drawn with replacement."""
-        random = generator(self.settings.seed, "round", self.round_id, "recall", training.num_done)
-        return self.past.draw(self.settings.recipe.batch, random)
+        """A minibatch from the memory, shuffled anew for each step; drawn without replacement."""
+        return next(iter(self.past.epoch(self.settings.epochs + training.num_done)))
 
     def remember(self) -> None:
         """Keep what the method keeps of the new task's examples."""
@@ -176,8 +174,9 @@ class ElasticWeights(OneNetwork):
     """EWC: weights that matter to the past tasks are held near the values that they had after the last task.
 
     The loss is the cross-entropy + ``ewc_weight`` * sum_i F_i (theta_i - theta*_i)^2, theta* the weights after the last
-    task. F is the mean over the past tasks of the squared gradient of the loss, at the end of the task, on one batch of
-    200 of its examples; a head has none in the tasks before its own. The gradient's norm is clipped at 100.
+    task. F is the mean over the past tasks of a gradient squared: that of the mean loss on 200 of the task's examples,
+    at its end. A head has none in the tasks before its own. The gradient's norm is clipped at 100 (in TAG's code only
+    that of the penalty is).
     """
 
     def loss(self, training: Training[MultiHead], images: Tensor, heads: Tensor, labels: Tensor) -> Tensor:
@@ -210,7 +209,8 @@ class AveragedGem(OneNetwork):
     """A-GEM: no step against the past tasks' mean gradient.
 
     If the gradient g and the reference r, the gradient on a minibatch of the memory, have a negative product, g is
-    replaced by g - (g.r / r.r) r, whose product with r is 0. The memory has the newest ``memory`` examples a class.
+    replaced by g - (g.r / r.r) r, whose product with r is 0. The memory has ``memory`` examples of each class, those
+    that came last in the last epoch.
     """
 
     def adjust_gradient(self, training: Training[MultiHead]) -> None:
@@ -218,9 +218,8 @@ class AveragedGem(OneNetwork):
         if len(self.past) == 0:
             return
         gradient = _take_gradient(training.network)
-        past = self.recall(training)
         with training.autocast:
-            loss = F.cross_entropy(training.forward(past.images, past.heads), past.labels)
+            loss = self.loss(training, *self.recall(training))
         training.scaler.scale(loss).backward()  # scaled as the gradient is: that takes itself out of the formula
         reference = _take_gradient(training.network)
         project(gradient, reference)
@@ -236,20 +235,18 @@ class AveragedGem(OneNetwork):
 
 
 class ExperienceReplay(OneNetwork):
-    """ER: the loss on the new task, plus the loss on a minibatch of the memory, in one forward pass.
+    """ER: the loss on the new task, plus the loss on a minibatch of the memory.
 
     The memory is a reservoir (Vitter 1985, algorithm R): of all examples that ever came, each is in it with the same
-    probability. It holds ``memory`` examples for each class of the benchmark, and takes a task in when that is done.
+    probability. It holds ``memory`` examples for each class of the benchmark, and takes a task in when that is done (in
+    TAG's code after each minibatch, so that examples of the task in hand are recalled too).
     """
 
     def loss(self, training: Training[MultiHead], images: Tensor, heads: Tensor, labels: Tensor) -> Tensor:
         """The two cross-entropies."""
         if len(self.past) == 0:
             return super().loss(training, images, heads, labels)
-        past = self.recall(training)
-        scores = training.forward(torch.cat([images, past.images]), torch.cat([heads, past.heads]))
-        on_new, on_past = scores.split([len(images), len(past.images)])
-        return F.cross_entropy(on_new, labels) + F.cross_entropy(on_past, past.labels)
+        return super().loss(training, images, heads, labels) + super().loss(training, *self.recall(training))
 
     def remember(self) -> None:
         """Bring the new task's examples into the reservoir, one by one."""
@@ -286,7 +283,8 @@ def project(gradient: Sequence[Tensor], reference: Sequence[Tensor]) -> None:
 
 
 def _take_gradient(network: MultiHead) -> list[Tensor]:
-    gradient = [parameter.grad for parameter in network.parameters() if parameter.grad is not None]
+    # Cloned, since a compiled network may write its next gradient in the same place.
+    gradient = [parameter.grad.clone() for parameter in network.parameters() if parameter.grad is not None]
     network.zero_grad()
     return gradient
 

@@ -152,7 +152,8 @@ class ModelZoo:
     def begin_training(self, chosen: list[int]) -> Training[MultiHead]:
         """Prepare the training of a fresh learner on all examples of the chosen tasks together."""
         examples = Minibatches([self.tasks[t] for t in chosen], self.examples(chosen), self.settings, self.round_id)
-        training = Training(
+        saved, self._saved_training = self._saved_training, None
+        return Training(
             self.build_learner(chosen),
             examples.epoch,
             len(examples),
@@ -160,20 +161,15 @@ class ModelZoo:
             seed=self.seed("dropout"),
             name=f"round {self.round_id}",
             compiled=self.compiled,
+            state=saved,
         )
-        if self._saved_training is not None:
-            training.load_state_dict(self._saved_training)
-            self._saved_training = None
-        return training
 
     def build_learner(self, chosen: list[int]) -> MultiHead:
         """A network with a head for each chosen task, on the same device as the images."""
         first, recipe = self.tasks[chosen[0]], self.settings.recipe
         num_classes = [self.tasks[t].num_classes for t in chosen]
-        network = build_net(
-            recipe.model, first.image_shape, num_classes, dropout=recipe.dropout, seed=self.seed("init")
-        )
-        return network.to(first.train.images.device)
+        net = build_net(recipe.model, first.image_shape, num_classes, dropout=recipe.dropout, seed=self.seed("init"))
+        return net.to(first.train.images.device)
 
     def examples(self, chosen: list[int]) -> list[Tensor]:
         """The training examples of each chosen task, positions in ``task.train``: all that may be used.

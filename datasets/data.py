@@ -270,13 +270,6 @@ class Minibatches:
             images = crop_and_flip(images, crops[batch], self.augmentation)
             yield Minibatch(images, heads[batch], labels[batch])
 
-    def draw(self, count: int, generator: torch.Generator) -> Minibatch:
-        """So many of the examples at random, one by one, so that the same may come twice."""
-        drawn = torch.randint(len(self.rows), (count,), generator=generator).to(self.rows.device)
-        crops = draw_crops(count, self.augmentation, generator).to(self.rows.device)
-        images = crop_and_flip(self.images.index_select(0, self.rows[drawn]), crops, self.augmentation)
-        return Minibatch(images, self.heads[drawn], self.labels[drawn])
-
 
 def draw_crops(count: int, augmentation: Augmentation, generator: torch.Generator) -> Tensor:
     """Random crops, int64 ``[count, 3]``: the top row and left column in the padded image, and 1 for a mirror image."""

@@ -54,7 +54,7 @@ class MultiHead(nn.Module):
 
     @torch.no_grad()
     def take_over(self, other: "MultiHead") -> None:
-        """Take over the weights of a network with the first of these heads; the other heads keep theirs."""
+        """Copy the weights of a network that has the first of these heads; the further heads keep their own."""
         self.backbone.load_state_dict(other.backbone.state_dict())
         for mine, others in zip(self.heads.parameters(), other.heads.parameters(), strict=True):
             mine[: len(others)] = others

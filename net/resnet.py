@@ -47,14 +47,14 @@ class ResNet18(nn.Module):
             dropout: The probability of dropping a unit.
 
         Raises:
-            UserError: The width is not positive, or the images are too small to be halved three times.
+            UserError: The width is not positive, or the images are too small.
         """
         super().__init__()
         num_channels, *sides = image_shape
         if width < 1:
             raise UserError(f"model: expected resnet18_<width> with width 1 or more, got resnet18_{width}")
-        if min(sides) < 8:
-            raise UserError(f"model resnet18: expected images of 8 x 8 pixels or more, got {sides[0]} x {sides[1]}")
+        if min(sides) < 9:  # of a last stage of 1 x 1 a minibatch of one example could not be normalised
+            raise UserError(f"model resnet18: expected images of 9 x 9 pixels or more, got {sides[0]} x {sides[1]}")
         widths = [width, 2 * width, 4 * width, 8 * width]
         self.stem = nn.Conv2d(num_channels, width, 3, padding=1, bias=False)
         self.norm = nn.BatchNorm2d(width)

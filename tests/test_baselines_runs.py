@@ -59,23 +59,23 @@ def test_a_reservoir_grows_by_rounds_but_not_by_tasks(tmp_path, capsys):
     [
         ("--method er", "method: expected modelzoo without --continual, got er"),
         ("--continual --method erx", "--method: expected 'modelzoo', 'sgd', 'ewc', 'agem' or 'er', got 'erx'"),
-        ("--continual --memory 2", "memory: expected 1 with --method modelzoo, since it is for agem, er; got 2"),
+        ("--continual --memory 2", "memory: expected 1 with --method modelzoo (it is for agem, er), got 2"),
         (
             "--continual --method sgd --ewc_weight 2",
-            "ewc_weight: expected 1.0 with --method sgd, since it is for ewc; got 2.0",
+            "ewc_weight: expected 1.0 with --method sgd (it is for ewc), got 2.0",
         ),
         ("--continual --method er --memory 0", "--memory: expected greater than or equal to 1, got '0'"),
         (
             "--continual --lr_decay 0.9",
-            "lr_decay: expected 1.0 with --method modelzoo, since it is for sgd, ewc, agem, er; got 0.9",
+            "lr_decay: expected 1.0 with --method modelzoo (it is for sgd, ewc, agem, er), got 0.9",
         ),
         (
             "--continual --method sgd --replay_frac 0.5",
-            "replay_frac: expected 1.0 with --method sgd, since it is for modelzoo; got 0.5",
+            "replay_frac: expected 1.0 with --method sgd (it is for modelzoo), got 0.5",
         ),
         (
             "--continual --method agem --tasks_per_round 1",
-            "tasks_per_round: expected 5 with --method agem, since it is for modelzoo; got 1",
+            "tasks_per_round: expected 5 with --method agem (it is for modelzoo), got 1",
         ),
     ],
 )

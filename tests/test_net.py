@@ -244,8 +244,8 @@ def test_resnet_drops_units_in_training_only():
 
 
 def test_images_too_small_for_the_resnet_are_a_mistake():
-    with pytest.raises(UserError, match="8 x 8 pixels or more, got 7 x 9"):
-        network("resnet18_2", image_shape=(1, 7, 9))
+    with pytest.raises(UserError, match="9 x 9 pixels or more, got 8 x 12"):
+        network("resnet18_2", image_shape=(1, 8, 12))
 
 
 # ---- a zoo that was grown

@@ -46,10 +46,10 @@ def network(model="conv", *, dropout=0.0):
     return build_net(model, image_shape=(1, 22, 22), num_classes=[2, 3], dropout=dropout, seed=3)
 
 
-def training(net, batches=None, *, num_epochs=3, seed=7, **changes):
+def training(net, batches=None, *, num_epochs=3, seed=7, state=None, **changes):
     batches = batches or Batches()
     chosen = settings(epochs=num_epochs, recipe=RECIPE | changes)
-    return Training(net, batches.epoch, len(batches), chosen, seed=seed, name="round 4")
+    return Training(net, batches.epoch, len(batches), chosen, seed=seed, name="round 4", state=state)
 
 
 def weights_digest(net):
@@ -134,9 +134,8 @@ def test_training_taken_up_again_at_any_minibatch_is_the_same_to_the_bit(model):
     assert len(states) == 11
     for num_done, state in enumerate(states):
         again_net = copy.deepcopy(begun)
-        again = training(again_net, num_epochs=2)
         torch.manual_seed(num_done)  # what the process drew before does not matter
-        again.load_state_dict(state)
+        again = training(again_net, num_epochs=2, state=state)
         assert again.num_done == num_done
         assert list(again.steps()) == list(range(num_done + 1, 11))
         assert weights_digest(again_net) == weights_digest(net)

@@ -134,12 +134,11 @@ def settings_to_go_on_with(old: Settings, asked: Settings, *, num_rounds_done: i
         UserError: The settings differ otherwise; the message names them.
     """
     differing = _differences(old, asked)
-    more_tasks = {"benchmark.tasks", "benchmark.task_names", "tasks_per_round"}
-    may_differ = {"num_rounds"} if old.method == "er" else {"num_rounds", *more_tasks}  # a reservoir is sized by all
     grows = (
         old.continual
         and num_rounds_done == old.num_rounds
-        and differing.keys() <= may_differ
+        and differing.keys() <= {"benchmark.tasks", "benchmark.task_names", "num_rounds", "tasks_per_round"}
+        and (old.method != "er" or "benchmark.tasks" not in differing)  # all classes count for the reservoir's size
         and asked.num_rounds >= old.num_rounds
         and asked.benchmark.tasks[: len(old.benchmark.tasks)] == old.benchmark.tasks
         and asked.benchmark.names[: len(old.benchmark.names)] == old.benchmark.names

@@ -169,8 +169,8 @@ class Settings(Frozen):
             values: Frozen = self.recipe if key in Recipe.model_fields else self
             got, default = getattr(values, key), type(values).model_fields[key].default
             if self.method not in methods and got != default:
-                expected = f"{default} with --method {self.method}, since it is for {', '.join(methods)}"
-                raise ValueError(f"{key}: expected {expected}; got {got}")
+                by = ", ".join(methods)
+                raise ValueError(f"{key}: expected {default} with --method {self.method} (it is for {by}), got {got}")
         return self
 
     @property

@@ -18,8 +18,9 @@ if TYPE_CHECKING:
 class Record(Frozen):
     """A line of ``rounds.jsonl``: the zoo after a round. Losses and accuracies are by task id, accuracies fractions.
 
-    A loss or an accuracy on training examples is None where they may not be used, or are not, any more. ``epoch_loss``
-    is the learner's mean training loss in each epoch, ``learner_accuracy`` its own test accuracy on each of its tasks.
+    A loss or an accuracy on training examples is None for a past task whose examples are not, or may not be, looked at
+    again. ``epoch_loss`` is the mean over an epoch of the loss that is minimised (with ewc's penalty, with er's second
+    loss), ``learner_accuracy`` the learner's own test accuracy on each of its tasks.
     """
 
     round: int

@@ -70,7 +70,7 @@ class SGD:
 
 
 class Rule:
-    """How a minibatch becomes a gradient: that of the cross-entropy. Other methods have rules of their own."""
+    """Which loss is differentiated, and what is done to its gradient; here: cross-entropy, and nothing."""
 
     def loss(self, training: "Training[Any]", images: Tensor, heads: Tensor, labels: Tensor) -> Tensor:
         """The loss that is differentiated, a scalar."""
@@ -100,6 +100,7 @@ class Training(Generic[Network]):
         name: str,
         compiled: bool = False,
         rule: Rule | None = None,
+        state: dict[str, Any] | None = None,
     ):
         """Prepare the training; ``steps`` does it.
 
@@ -112,6 +113,7 @@ class Training(Generic[Network]):
             name: The learner's name in messages.
             compiled: Whether the network is compiled first (on a GPU into CUDA graphs, which save kernel launches).
             rule: How a minibatch becomes a gradient, if not that of the cross-entropy alone.
+            state: From ``state_dict``, to go on from there.
         """
         self.recipe = settings.recipe
         self.network = network.train()
@@ -132,6 +134,8 @@ class Training(Generic[Network]):
         self.minibatch = 0
         self.epoch_loss: list[float] = []
         torch.manual_seed(seed)
+        if state is not None:
+            self._load(state)
 
     def __len__(self) -> int:
         """How many minibatches there are in all epochs together."""
@@ -190,7 +194,7 @@ class Training(Generic[Network]):
             raise diverged(self.name, self.epoch)
 
     def state_dict(self) -> dict[str, Any]:
-        """All that ``load_state_dict`` needs to go on from here, bit for bit. Raises UserError if it is not finite."""
+        """All that another Training needs to go on from here, bit for bit. Raises UserError if it is not finite."""
         self.check_finite()
         return {
             "network": self.network.state_dict(),
@@ -204,8 +208,7 @@ class Training(Generic[Network]):
             "random_gpu": None if self.device.type == "cpu" else self.rng_module.get_rng_state().cpu(),
         }
 
-    def load_state_dict(self, state: dict[str, Any]) -> None:
-        """Go on from where ``state_dict`` was taken."""
+    def _load(self, state: dict[str, Any]) -> None:
         self.network.load_state_dict(state["network"])
         self.optimizer.velocities = [velocity.to(self.device) for velocity in state["velocities"]]
         self.scaler.load_state_dict(state["scaler"])
