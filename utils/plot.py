@@ -20,7 +20,8 @@ from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator, PercentFormatter
 from scipy.optimize import isotonic_regression
 
-OKABE_ITO = ("#0072b2", "#d55e00", "#009e73", "#cc79a7", "#e69f00", "#56b4e9", "#000000", "#f0e442")
+# Told apart by the colour-blind too: Okabe and Ito's, and two of Paul Tol's for their yellow, which is faint on white.
+COLOURS = ("#0072b2", "#d55e00", "#009e73", "#cc79a7", "#e69f00", "#56b4e9", "#000000", "#999933", "#882255")
 GREY = "0.45"
 DOTS_PER_INCH = 130
 
@@ -78,7 +79,7 @@ def draw_accuracy(
             axes.plot(line, color=colour, linewidth=1.4, marker="o", markersize=4, markevery=[int(arrived)])
     else:
         axes.plot(accuracy, color="0.75", linewidth=0.9)
-        axes.plot(accuracy.mean(axis=1), color=OKABE_ITO[0], linewidth=2.5, label="mean of all tasks")
+        axes.plot(accuracy.mean(axis=1), color=COLOURS[0], linewidth=2.5, label="mean of all tasks")
         axes.legend(loc="lower right")
     if isolated is not None:
         axes.scatter(arrival, isolated[seen], marker="x", s=42, linewidths=1.8, c=colours, zorder=3)
@@ -179,7 +180,7 @@ def draw_sweep(
 
 
 def _colour(place: int) -> str:
-    return OKABE_ITO[place % len(OKABE_ITO)]
+    return COLOURS[place % len(COLOURS)]
 
 
 def _frame(width: float, height: float, xlabel: str, ylabel: str, title: str) -> tuple[Figure, Axes]:

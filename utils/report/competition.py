@@ -9,7 +9,7 @@ from matplotlib.colors import TwoSlopeNorm
 from matplotlib.figure import Figure
 
 from utils.errors import UserError
-from utils.plot import OKABE_ITO, plain_style
+from utils.plot import COLOURS, plain_style
 from utils.report.records import OF_THE_METHOD, Result
 from utils.report.statistics import rank_correlation
 from utils.report.tables import csv_text
@@ -131,7 +131,7 @@ def draw_competition(found: Matrices) -> Figure:
     _draw_matrix(middle, found.published, found, limit, f"published: {found.source}")
     left.set_ylabel("task evaluated")
     theirs, ours = (100 * matrix[found.apart] for matrix in (found.published, found.ours))
-    right.scatter(theirs, ours, s=18, color=OKABE_ITO[0], alpha=0.7)
+    right.scatter(theirs, ours, s=18, color=COLOURS[0], alpha=0.7)
     right.axhline(0, color="0.8", zorder=0)
     right.axvline(0, color="0.8", zorder=0)
     correlation = rank_correlation(found.ours, found.published)
