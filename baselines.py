@@ -95,7 +95,10 @@ class OneNetwork(Rule):
         return list(range(self.round_id + 1)), {}
 
     def begin_training(self, chosen: list[int]) -> Training[MultiHead]:
-        """Prepare the training on the new task; the rate is multiplied by ``lr_decay`` after each task."""
+        """Prepare the training on the new task; the rate is multiplied by ``lr_decay`` after each task.
+
+        The first task has the whole rate; in TAG's code it has the decayed one.
+        """
         recipe = self.settings.recipe
         recipe = recipe.model_copy(update={"lr": recipe.lr * recipe.lr_decay**self.round_id})
         saved, self._saved_training = self._saved_training, None
@@ -124,6 +127,7 @@ class OneNetwork(Rule):
 
     def recall(self, training: Training[MultiHead]) -> Minibatch:
         """A minibatch from the memory, shuffled anew for each step; drawn without replacement."""
+        # The order's name is that of an epoch which the new task does not have.
         return next(iter(self.past.epoch(self.settings.epochs + training.num_done)))
 
     def remember(self) -> None:
@@ -175,8 +179,8 @@ class ElasticWeights(OneNetwork):
 
     The loss is the cross-entropy + ``ewc_weight`` * sum_i F_i (theta_i - theta*_i)^2, theta* the weights after the last
     task. F is the mean over the past tasks of a gradient squared: that of the mean loss on 200 of the task's examples,
-    at its end. A head has none in the tasks before its own. The gradient's norm is clipped at 100 (in TAG's code only
-    that of the penalty is).
+    at its end. A head has none in the tasks before its own. The gradient's norm is clipped at 100. In TAG's code only
+    that of the penalty is, and F is mostly the newest task's.
     """
 
     def loss(self, training: Training[MultiHead], images: Tensor, heads: Tensor, labels: Tensor) -> Tensor:

@@ -282,8 +282,8 @@ def grow(command: Grow, argv: list[str], device: torch.device, screen: Screen, s
                 progress.show(zoo)
                 if stop.received:
                     folder.save(zoo)
-                    again = f"stopped by a signal, the state is saved; to go on: {command_to_resume(argv)}"
-                    raise UserError(again, exit_status=3)
+                    again = f"to go on: {command_to_resume(argv)}"
+                    raise UserError(f"stopped by a signal, the state is saved; {again}", exit_status=3)
         folder.finish(zoo)
         screen.say(f"{folder.closing_table()}\nwritten to {folder.path}; the figure is {folder.path / 'accuracy.png'}")
 
