@@ -1,10 +1,14 @@
 """Runs of one network that learns task after task: saved, grown, and refused where settings do not fit the method."""
 
+from typing import get_args
+
 import pytest
 
 from baselines import BASELINES, AveragedGem, ElasticWeights, ExperienceReplay, OneNetwork
+from modelzoo import METHODS
 from net.zoo import SavedZoo
 from tests.small_runs import FOUR_TASKS, results_of, rounds_of, run, settings, tiny_flags, write_benchmark
+from utils.config import FOR_METHODS, Settings
 
 PLAIN = {"l2_reg": 0.0, "momentum": 0.0, "nesterov": False, "schedule": "constant"}
 
@@ -94,3 +98,8 @@ def test_names_of_runs_tell_the_method(tmp_path):
 def test_each_class_is_its_name():
     kinds = {"sgd": OneNetwork, "ewc": ElasticWeights, "agem": AveragedGem, "er": ExperienceReplay}
     assert kinds == BASELINES
+
+
+def test_the_names_in_settings_are_those_of_the_methods():
+    assert list(get_args(Settings.model_fields["method"].annotation)) == list(METHODS)
+    assert {name for names in FOR_METHODS.values() for name in names} <= set(METHODS)
