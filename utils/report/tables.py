@@ -192,7 +192,7 @@ def pairings_table(pairings: Sequence[Pairing], scored: str, *, for_paper: bool 
     rows = [[*pairing[:3], *_comparison_cells(pairing)] for pairing in pairings]
     num_compared = sum(pairing.holm_p is not None for pairing in pairings)
     notes = [
-        "The tasks are the pairs: with five tasks no p is below 0.06.",
+        "Each task is one pair of the test, so with only five tasks p cannot fall below 0.06.",
         f"Holm's p is Wilcoxon's exact p, corrected for the number of comparisons in this table ({num_compared}).",
     ]
     table = Table(title, [*header, "tasks", "Wilcoxon p", "Holm's p", "seeds"], rows, 3, notes)
