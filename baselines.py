@@ -1,13 +1,13 @@
-"""Methods to compare Model Zoo with: one network, with a head a task, that is trained on task after task.
+"""Methods to compare Model Zoo with: one network with a head for each task, trained on one task after another.
 
     sgd     nothing more; with ``lr_decay`` and ``dropout`` in the recipe it is Stable-SGD (Mirzadeh et al. 2020)
     ewc     elastic weight consolidation (Kirkpatrick et al. 2017)
     agem    averaged gradient episodic memory (Chaudhry et al. 2019a)
     er      experience replay from a reservoir (Chaudhry et al. 2019b)
 
-What these papers leave open is done as in the code published with TAG (Malviya et al. 2022), with which the curves
-beside ours in the suite ``single_epoch_methods`` were made; a class says where it differs. Each class is a method, and
-yields what ``ModelZoo.grow`` yields.
+Where these papers leave a choice open, the code published with TAG (Malviya et al. 2022) is followed: it made the
+published curves in the suite ``single_epoch_methods``. A class says where it differs from that code. Each class is a
+method, and its ``grow`` yields what ``ModelZoo.grow`` yields.
 """
 
 from collections.abc import Generator, Iterator, Sequence
@@ -55,7 +55,7 @@ class OneNetwork(Rule):
     def grow(self) -> Iterator[Round | str]:
         """Yield a Round when a task is learned; before that, after every minibatch, "training" or "prediction".
 
-        A caller may stop at any of them, keep ``state_dict()``, and go on from it in another process.
+        A caller may stop at any yield, keep ``state_dict()``, and continue from it in another process.
 
         Raises:
             UserError: The loss, the weights or the predictions are not finite.
@@ -127,14 +127,14 @@ class OneNetwork(Rule):
 
     def recall(self, training: Training[MultiHead]) -> Minibatch:
         """A minibatch from the memory, shuffled anew for each step; drawn without replacement."""
-        # The order's name is that of an epoch which the new task does not have.
+        # Epoch numbers from ``epochs`` on name the shuffles of the memory: no epoch of the new task has them.
         return next(iter(self.past.epoch(self.settings.epochs + training.num_done)))
 
     def remember(self) -> None:
-        """Keep what the method keeps of the new task's examples."""
+        """Add examples of the new task to ``memory``, for methods that have one; does nothing here."""
 
     def consolidate(self, network: MultiHead) -> None:
-        """Keep what the method keeps of the network after the new task."""
+        """Keep what the method needs of the network as it is after the new task; does nothing here."""
 
     def measure(self, training: Training[MultiHead]) -> Generator[str, None, Record]:
         """Test the network on all tasks seen; of the training examples only the new task's are looked at again."""
@@ -177,10 +177,10 @@ class OneNetwork(Rule):
 class ElasticWeights(OneNetwork):
     """EWC: weights that matter to the past tasks are held near the values that they had after the last task.
 
-    The loss is the cross-entropy + ``ewc_weight`` * sum_i F_i (theta_i - theta*_i)^2, theta* the weights after the last
-    task. F is the mean over the past tasks of a gradient squared: that of the mean loss on 200 of the task's examples,
-    at its end. A head has none in the tasks before its own. The gradient's norm is clipped at 100. In TAG's code only
-    that of the penalty is, and F is mostly the newest task's.
+    The loss is the cross-entropy + ``ewc_weight`` * sum_i F_i (theta_i - theta*_i)^2; theta* are the weights after the
+    last task. F is the mean over the past tasks of the squared gradient of the mean loss on 200 of the task's examples,
+    taken when the task ends; for a head, tasks before its own count as 0. The gradient's norm is clipped at 100. In
+    TAG's code only the norm of the penalty's gradient is clipped, and F comes mostly from the newest task.
     """
 
     def loss(self, training: Training[MultiHead], images: Tensor, heads: Tensor, labels: Tensor) -> Tensor:
@@ -224,7 +224,7 @@ class AveragedGem(OneNetwork):
         gradient = _take_gradient(training.network)
         with training.autocast:
             loss = self.loss(training, *self.recall(training))
-        training.scaler.scale(loss).backward()  # scaled as the gradient is: that takes itself out of the formula
+        training.scaler.scale(loss).backward()  # scaled like the gradient; this scale cancels in the projection
         reference = _take_gradient(training.network)
         project(gradient, reference)
         for parameter, part in zip(training.network.parameters(), gradient, strict=True):
@@ -241,9 +241,9 @@ class AveragedGem(OneNetwork):
 class ExperienceReplay(OneNetwork):
     """ER: the loss on the new task, plus the loss on a minibatch of the memory.
 
-    The memory is a reservoir (Vitter 1985, algorithm R): of all examples that ever came, each is in it with the same
-    probability. It holds ``memory`` examples for each class of the benchmark, and takes a task in when that is done (in
-    TAG's code after each minibatch, so that examples of the task in hand are recalled too).
+    The memory is a reservoir (Vitter 1985, algorithm R): every example seen so far is in it with equal probability. It
+    holds ``memory`` examples for each class of the benchmark. A task's examples are added when the task is done (in
+    TAG's code after each minibatch, so that the current task's own examples are replayed too).
     """
 
     def loss(self, training: Training[MultiHead], images: Tensor, heads: Tensor, labels: Tensor) -> Tensor:

@@ -60,8 +60,8 @@ def boosting_weights(losses: Sequence[float]) -> np.ndarray:
 class ModelZoo:
     """Boosting over tasks: ``grow`` is the algorithm, and each line of its loop is a method below.
 
-    Of a learner the zoo keeps only its predictions from when it joined, so that a round costs the same however large
-    the zoo is. Nothing here touches a file. In continual mode a task is not looked at before it arrives.
+    For each learner the zoo keeps only the predictions that it made when it joined, so a round's cost does not depend
+    on the size of the zoo. Nothing here touches a file. In continual mode a task is not looked at before it arrives.
 
     Attributes:
         round_id: The round in hand.
@@ -86,9 +86,9 @@ class ModelZoo:
         return self.round_id if self.settings.continual else None
 
     def grow(self) -> Iterator[Round | str]:
-        """Yield a Round when a learner has joined; before that, after every minibatch, "training" or "prediction".
+        """Yield "training" or "prediction" after every minibatch, and a Round when a learner has joined the zoo.
 
-        A caller may stop at any of them, keep ``state_dict()``, and go on from it in another process.
+        A caller may stop at any yield, keep ``state_dict()``, and continue from it in another process.
 
         Raises:
             UserError: A learner's loss, weights or predictions are not finite.
@@ -106,7 +106,7 @@ class ModelZoo:
             yield Round(record, votes, learner)
 
     def plan(self) -> Iterator[RoundSize]:
-        """The rounds with the training left out; exact if all tasks have the same size, as no loss is known."""
+        """Yield each round's size. Nothing is trained, so other tasks may be drawn: exact if all have the same size."""
         while self.round_id < self.settings.num_rounds:
             self.meet_tasks()
             chosen, _ = self.draw_tasks()
@@ -115,7 +115,7 @@ class ModelZoo:
             self.round_id += 1
 
     def meet_tasks(self) -> None:
-        """Bring in the tasks that arrive, and drop the examples of the task before that may not be replayed."""
+        """Add the tasks that arrive now, and drop those examples of the previous task that may not be replayed."""
         for task in self.tasks if self.new_task is None else [self.tasks[self.new_task]]:
             if task.task_id not in self.usable:
                 self.usable[task.task_id] = torch.arange(len(task.train))
@@ -186,7 +186,7 @@ class ModelZoo:
         return list(rows.values())
 
     def ask(self, training: Training[MultiHead], chosen: list[int]) -> Generator[str, None, Answers]:
-        """Ask a trained learner, once and for all, about the training and the test examples of each of its tasks."""
+        """Compute, once and for all, a trained learner's predictions on the training and test examples of its tasks."""
         answers = {}
         for head, t in enumerate(chosen):
             train, test = self.tasks[t].train, self.tasks[t].test
@@ -210,7 +210,7 @@ class ModelZoo:
         return votes
 
     def record(self, weights: dict[int, float], epoch_loss: list[float], answers: Answers) -> Record:
-        """The zoo after this round, its losses and accuracies on all tasks seen; and its new learner alone."""
+        """The round's record: the zoo's losses and accuracies on all tasks seen, and the new learner's own accuracy."""
         seen = sorted(self.usable)
         return Record(
             round=self.round_id,

@@ -1,4 +1,4 @@
-"""Images a second, against the bare arithmetic of this machine; a whole run by phases; a round as the zoo grows.
+"""Measure images per second against bare training steps, a whole run by phases, and rounds as the zoo grows.
 
 python -m benchmarks.throughput --quick
 """

@@ -26,12 +26,12 @@ OWN_KEYS = {"root": ("npz", "image_folder"), "image_size": ("image_folder",), "t
 
 
 def build_dataset(settings: Settings, options: Options, device: torch.device) -> list[Task]:
-    """The tasks of a benchmark: views on images that are on ``device`` once.
+    """The tasks of a benchmark, as views on one copy of the images on ``device``.
 
     Args:
         settings: The run's settings; the benchmark, ``samples`` and the seed are used.
         options: Where data sets are looked for, and whether they may be downloaded and cached.
-        device: Where the images shall be.
+        device: The device to put the images on.
 
     Warns if the training images have no pixel above 1.
 

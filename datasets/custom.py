@@ -41,11 +41,11 @@ def load_npz(benchmark: Benchmark, options: Options) -> ImageData:
 def load_image_folder(benchmark: Benchmark, options: Options) -> ImageData:
     """The PNG and JPEG files below ``benchmark.root``: ``train/<class>/*`` and ``test/<class>/*``, or ``<class>/*``.
 
-    A class is a folder with such files right in it; classes are in the order of their names. What else lies there is
-    left out with a warning. In the second layout a part of ``benchmark.test_fraction`` of each class is for test; which
-    images these are depends on the names alone, not on the run's seed. If all files are grey, images have one channel,
-    else three. Images are read as ``read_image`` does, once: they are kept in ``<data_dir>/cache/``, mapped into
-    memory, until a file or an option changes.
+    A class is a folder that directly contains such files; classes are ordered by name. Other folders and images, and
+    other files in a class folder, are left out with a warning. In the second layout ``benchmark.test_fraction`` of each
+    class is for testing; the names alone, not the run's seed, decide which images. If all files are grey, images have
+    one channel, else three. ``read_image`` decodes each file once; the result is kept in ``<data_dir>/cache/``, mapped
+    into memory, until a file or an option changes.
 
     Raises:
         UserError: A folder, a class, an image or an option is missing or not as it should be.
@@ -65,9 +65,9 @@ def load_image_folder(benchmark: Benchmark, options: Options) -> ImageData:
 def read_image(path: Path, *, size: tuple[int, int] | None, channels: int) -> Tensor:
     """An image file as the networks see it.
 
-    It is turned upright as its EXIF data says; transparent pixels show a white ground. To come to ``size`` it is
-    scaled, its proportions kept, until it covers that (bilinear, averaging where it shrinks), and what protrudes is
-    cut off on both sides.
+    It is turned upright as its EXIF data says, and transparent pixels get a white background. It is scaled to cover
+    ``size`` with its proportions kept (bilinear, averaging where it shrinks), and what protrudes is cropped equally on
+    both sides.
 
     Args:
         path: A PNG or JPEG file.
@@ -142,9 +142,9 @@ def _images_by_class(folder: Path) -> _Images:
 
 
 def _tell_left_out(root: Path, used: Sequence[Path], benchmark: Benchmark) -> None:
-    """Warn of what is not read in the class folders, and of other folders, images and broken links beside these.
+    """Warn of what is not read: anything else in class folders; folders, images and broken links beside them.
 
-    Notes, licences and lists that lie beside the class folders are nobody's images; of these nothing is said.
+    Other files beside the class folders, such as notes, licences and lists, are ignored without a warning.
 
     Raises UserError if a task names a folder or a broken link as a class.
     """

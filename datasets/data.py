@@ -23,8 +23,8 @@ _BLOCK_BYTES = 1 << 24  # of images that are read at once for a fingerprint
 class ImageData:
     """A data set in memory: uint8 images ``[N, H, W, C]``, and int64 class ids ``[N]`` that index ``class_names``.
 
-    ``drawn_as`` has a name for each class. Of classes with one name the same examples are drawn, counted within the
-    class: variants of one class, whose images stand in the same order. Empty: each class is drawn by its own name.
+    ``drawn_as`` gives each class a name for random draws (empty: its own name). Classes with the same name, such as the
+    rotations of one digit, get the same draw of positions: their images must be in the same order.
     """
 
     train_images: Tensor
@@ -106,9 +106,9 @@ def cut_tasks(
     Args:
         data: The data set.
         tasks: Each task's class ids, in the order of its labels.
-        settings: The names of the tasks; how many training examples of a class are kept or held out to be scored in
-            place of the test images, and the seed. For a class these are the same examples in whichever task and place
-            it appears, and so they are for the variants of a class.
+        settings: The task names, ``samples``, ``validation`` and the seed. They decide which training examples of a
+            class are kept, or held out and scored in place of the test images: the same ones in every task that has
+            the class, and for all variants of a class.
         augmentation: What may be done to a training image.
 
     Raises:
@@ -186,8 +186,8 @@ def replay_subset(labels: Tensor, replay_frac: float, generator: torch.Generator
 def replay_repeats(labels: Tensor, repeats: float, generator: torch.Generator) -> Tensor:
     """Which examples of a replay subset a learner sees in an epoch, and how often.
 
-    Every example floor(repeats) times, and a part of the subset, stratified by label, once more, so that the whole
-    comes to round(repeats * M) examples with the fraction exact.
+    Every example is seen floor(repeats) times. A random part of them, stratified by label, is seen once more, so that
+    the total is repeats * M, rounded to a whole number.
 
     Args:
         labels: The labels of the subset, int64 ``[M]``, M > 0.
@@ -201,7 +201,7 @@ def replay_repeats(labels: Tensor, repeats: float, generator: torch.Generator) -
     num_extra = round((repeats - whole) * len(labels))
     ranks, _ = shuffled_ranks(labels, generator)
     _, label_index, sizes = labels.cpu().unique(return_inverse=True, return_counts=True)
-    shares = num_extra * sizes  # of each label, in M-ths of an example: rounded down, and what is left by largest rest
+    shares = num_extra * sizes  # each label's share, in units of 1/M example: rounded down, then by largest remainder
     extra = shares // len(labels)
     ties = torch.randperm(len(sizes), generator=generator)  # between labels of one size no label comes first
     by_rest = ties[torch.argsort((shares % len(labels))[ties], descending=True, stable=True)]

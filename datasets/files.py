@@ -78,7 +78,7 @@ def npz_or_torchvision(
     """A well-known data set from ``<name>.npz``, or else from torchvision's files, downloaded if need be and allowed.
 
     Args:
-        torchvision_name: The name of its class in ``torchvision.datasets``, in small letters that of the npz file.
+        torchvision_name: The data set's class in ``torchvision.datasets``; in lower case, the name of the npz file.
         options: Where to look, and whether the network may be used.
         class_names: The names of class 0, 1, ...
         side: Height and width of the images, in pixels.
@@ -133,7 +133,7 @@ def cached_array(
 ) -> np.ndarray:
     """Write an array of bytes to its cache, a .npy file, and map that into memory.
 
-    If the file may not be written, or cannot be, of which a warning tells, the array is held in memory.
+    If the file may not be written, or cannot be (which gives a warning), the array is held in memory.
 
     Args:
         path: The cache file, from ``cache_path``, so that one that exists is the right one.

@@ -1,8 +1,7 @@
 """mini-ImageNet from the three Kaggle pickles, merged: 100 classes of 600 colour images, 84 x 84 (Vinyals et al. 2016).
 
-The pickles come from strangers, and a pickle is a program. Here it is read by an unpickler that calls nothing: what
-the pickle asks for is only written down, and the arrays are made from the notes, so that nothing is run with arguments
-that a stranger chose.
+The pickles come from strangers, and loading a pickle can run any code. The unpickler here calls nothing: it only notes
+the calls that the pickle asks for, and the arrays are built from these notes. So no call that a stranger chose is made.
 """
 
 import json
@@ -34,9 +33,9 @@ class Sizes(NamedTuple):
 def load_mini_imagenet(benchmark: Benchmark, options: Options, sizes: Sizes = Sizes()) -> ImageData:  # noqa: B008
     """mini-ImageNet, uint8 ``[48000 and 12000, 84, 84, 3]``; classes 0..63 of the train pickle, then 16 val, 20 test.
 
-    Memory: 1.3 GB of uint8, mapped from a cache that the first run writes beside the pickles, so that only images that
-    are looked at are read, and the system may drop them again; without a cache they are held. The run that writes the
-    cache takes up to 4 GB.
+    Memory: 1.3 GB of uint8. The first run writes a cache beside the pickles, which is mapped into memory: only images
+    that are used are read, and the system may drop them again. Without a cache all images are held in memory. The run
+    that writes the cache takes up to 4 GB.
 
     Args:
         benchmark: Not needed.
@@ -44,7 +43,7 @@ def load_mini_imagenet(benchmark: Benchmark, options: Options, sizes: Sizes = Si
         sizes: Other than mini-ImageNet's in tests only.
 
     Raises:
-        UserError: A pickle is missing, damaged, laid out otherwise, or names what it should not.
+        UserError: A pickle is missing or damaged, has another layout, or names functions that arrays do not need.
     """
     merged = _merged(options.data_dir / "mini_imagenet", sizes, keep=not options.dry_run)
     classes = torch.arange(sum(NUM_CLASSES.values()))

@@ -20,8 +20,8 @@ class Block(nn.Module):
         self.norm1 = nn.BatchNorm2d(num_out)
         self.norm2 = nn.BatchNorm2d(num_out)
         self.dropout = nn.Dropout(dropout)
-        # Only where the shape changes: elsewhere the identity needs no parameters. The stride is taken before the
-        # convolution: with it a 1 x 1 convolution of few channels writes beyond its memory (oneDNN's issue 6035).
+        # Only where the shape changes: elsewhere the identity needs no parameters. ``forward`` strides the input first,
+        # since a strided 1 x 1 convolution with few channels writes beyond its memory (oneDNN's issue 6035).
         self.stride = stride
         self.shortcut = nn.Conv2d(num_in, num_out, 1, bias=False) if num_in != num_out else None
 
@@ -53,7 +53,7 @@ class ResNet18(nn.Module):
         num_channels, *sides = image_shape
         if width < 1:
             raise UserError(f"model: expected resnet18_<width> with width 1 or more, got resnet18_{width}")
-        if min(sides) < 9:  # of a last stage of 1 x 1 a minibatch of one example could not be normalised
+        if min(sides) < 9:  # else the last stage is 1 x 1, where batch norm fails on a single example
             raise UserError(f"model resnet18: expected images of 9 x 9 pixels or more, got {sides[0]} x {sides[1]}")
         widths = [width, 2 * width, 4 * width, 8 * width]
         self.stem = nn.Conv2d(num_channels, width, 3, padding=1, bias=False)

@@ -83,7 +83,7 @@ def accuracy(scores: Tensor, labels: Tensor) -> float:
 def predict(learner: MultiHead, head: int, images: Tensor, rows: Tensor, out: Tensor) -> Iterator[str]:
     """Fill in class probabilities of some images under one head; yield "prediction" after each batch.
 
-    The results are written in place: made one by one, between the batches' buffers, they would break up the memory.
+    The results are written into ``out``: allocating them batch by batch would fragment the memory.
 
     Args:
         learner: The network.
@@ -121,7 +121,7 @@ class SavedZoo:
         return cls(info, [_load_learner(Path(run_dir), info, about, device) for about in info.learners])
 
     def task_id(self, name_or_id: str) -> int:
-        """The id of the task with this name, in any Unicode form, or id. Raises UserError if there is not just one."""
+        """The id of the task with this name (in any Unicode form) or id. Raises UserError unless exactly one fits."""
         asked = normalize("NFC", name_or_id)
         found = [t.task_id for t in self.info.tasks if asked in (normalize("NFC", t.name), str(t.task_id))]
         if len(found) == 1:

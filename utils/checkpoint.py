@@ -1,4 +1,4 @@
-"""Stopping and going on: the state of a run on the disk, and whether settings and data allow to go on from it."""
+"""Stopping and resuming: the state of a run on the disk, and whether settings and data allow the run to go on."""
 
 import hashlib
 import io
@@ -152,7 +152,7 @@ def settings_to_go_on_with(old: Settings, asked: Settings, *, num_rounds_done: i
 
 
 def with_data_of(settings: Settings, other: Benchmark | None) -> Settings:
-    """A run's settings with its data where another benchmark, if given, has them. Raises UserError if it has none."""
+    """A run's settings, with ``root`` from another benchmark if one is given. Raises UserError if that does not fit."""
     if other is None:
         return settings
     if (settings.benchmark.dataset, settings.benchmark.root is None) != (other.dataset, other.root is None):

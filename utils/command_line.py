@@ -33,7 +33,7 @@ class Grow(Frozen):
 class Use(Frozen):
     """The command to use a zoo that was grown: to classify images of a task or, if there are none, to test it.
 
-    ``data_from`` is a benchmark whose data lie where the run's data lie now.
+    ``data_from`` is a benchmark whose ``root`` says where the run's data are now; None if they have not moved.
     """
 
     run_dir: Path
@@ -84,8 +84,8 @@ def add_flags(
     Args:
         group: The parser, or a group of its flags.
         model: The model.
-        on_or_off: Whether ``true`` or ``false`` may stand behind the flag of a field that is one of them.
-        options: argparse's options of single flags, by field, where they are not those of most flags.
+        on_or_off: Whether ``true`` or ``false`` may follow the flag of a boolean field.
+        options: Further argparse options of single flags, by field name.
     """
     for name, field in model.model_fields.items():
         if field.description is None:
@@ -135,7 +135,7 @@ def _settings(given: dict[str, Any]) -> Settings:
     num_tasks = len(values["benchmark"].tasks) if values else None
     values |= _benchmark(given, values) | _recipe(given, values)
     tasks = values["benchmark"].tasks
-    if values.get("num_rounds") == num_tasks:  # a round a task stays a round a task
+    if values.get("num_rounds") == num_tasks:  # one round per task: the default, and kept when the tasks change
         values["num_rounds"] = len(tasks)
     if given.get("tasks_per_round") == "all":
         given["tasks_per_round"] = len(tasks)

@@ -121,9 +121,9 @@ FOR_METHODS = {  # settings, and keys of the recipe, that mean something to some
 
 
 class Settings(Frozen):
-    """What is computed. Two runs with equal settings on one machine end with equal numbers.
+    """What is computed. On one machine, with equal options, two runs with equal settings end with equal numbers.
 
-    ``changed`` are the recipe's keys that flags set otherwise than its file.
+    ``changed`` lists the recipe's keys that flags set to other values than those in the recipe's file.
     """
 
     benchmark_name: str
@@ -209,7 +209,7 @@ def _in_name(key: str, value: object) -> str:
 
 
 class Machine(Frozen):
-    """Where and how runs are done, one or many: nothing here changes what is computed, up to rounding elsewhere."""
+    """Where and how runs are done. It changes results by rounding only (and ``auto`` precision is fp16 on CUDA)."""
 
     data_dir: Path = Field(Path("data"), description="where data sets are looked for, and downloaded to")
     no_download: bool = Field(False, description="never touch the network")

@@ -74,11 +74,11 @@ def seconds_each(steps: Iterable[object], device: torch.device) -> float:
 def seconds_by_flags(
     steps: Callable[[str], Iterable[object]], precision: str, device: torch.device
 ) -> dict[str, float]:
-    """Median seconds of a step by flags: first as this process does it, on a CPU then as it could.
+    """Median seconds of a step, by flags: first for this process's flags; on a CPU also for other threads and bf16.
 
     Args:
-        steps: A few steps in a precision.
-        precision: The precision asked for; bf16 is tried too if the CPU itself computes with it.
+        steps: Returns the steps to time, in the given precision.
+        precision: The precision asked for; bf16 is timed too if the CPU computes in it natively.
         device: Where the steps are done; on a CPU also with 1, 2, 4, ... threads.
     """
     most, capabilities = torch.get_num_threads(), torch.cpu.get_capabilities()
@@ -94,14 +94,13 @@ def seconds_by_flags(
 
 
 def set_up_process(options: Options) -> torch.device:
-    """Settle how this process computes, before any work: its device, its threads, its memory, the same bits each time.
+    """Set up the device, threads, memory and deterministic algorithms of this process, before any work.
 
-    On a GPU the algorithms are those that give the same bits each time. On glibc freed memory is kept for the next
-    minibatch: by default large blocks are returned to the system and mapped anew each time, which costs a sixth of the
-    time of a training step.
+    On a GPU, cuDNN uses deterministic algorithms. With glibc, freed memory is kept for the next minibatch: by default
+    large blocks are returned to the system and mapped anew each time, which costs a sixth of a training step's time.
 
     Raises:
-        UserError: The device is not there, or torch cannot compile for it though it is to.
+        UserError: The device is not available, or ``--compile`` is given and torch cannot compile for it.
     """
     torch.backends.cudnn.deterministic = True
     if options.threads is not None:  # else the libraries take all cores

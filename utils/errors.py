@@ -50,8 +50,8 @@ def in_one_line(error: BaseException) -> str:
 class StopSignal:
     """SIGINT, SIGTERM and SIGHUP, so that a caller can save its work before it stops.
 
-    Before ``defer`` a signal raises KeyboardInterrupt. After it a signal is only noted in ``received``, however often
-    it comes; a second SIGINT, from an impatient person, ends the process at once.
+    Before ``defer`` a signal raises KeyboardInterrupt. After it a signal only sets ``received``, except that a second
+    SIGINT (the user presses Ctrl-C again) ends the process at once.
     """
 
     def __init__(self) -> None:

@@ -15,9 +15,9 @@ if TYPE_CHECKING:
 
 
 class EventFiles:
-    """The event files of a run. They are made anew when a run goes on, so that nothing stands in them twice.
+    """The event files of a run. They are written anew when a run is resumed, so that no value is in them twice.
 
-    Whatever goes wrong with them is one warning, and nothing more is written.
+    If writing them fails, there is one warning, and nothing more is written.
     """
 
     def __init__(self, folder: Path, rounds: Iterable[Record], settings: Settings, screen: "Screen"):

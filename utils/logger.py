@@ -47,8 +47,8 @@ class Screen:
 
 
 def open_screens() -> None:
-    """Let everybody print: a stream that is closed leads nowhere, and letters that a screen lacks are spelled out."""
-    for name in ("stdin", "stdout", "stderr"):  # in the order of their numbers, which no other file is to get
+    """Make printing safe: closed streams lead to the null device, and characters a stream cannot encode are escaped."""
+    for name in ("stdin", "stdout", "stderr"):  # in the order of their descriptors, so that no other file gets these
         stream = getattr(sys, name) or open(os.devnull, "r+")  # noqa: SIM115 (it stays open)
         setattr(sys, name, stream)
         if isinstance(stream, io.TextIOWrapper):

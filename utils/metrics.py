@@ -1,4 +1,4 @@
-"""Formulas of continual learning on R, R[i, j] being the accuracy on task j after round i; T tasks, a fraction each.
+"""Continual-learning metrics computed from R: R[i, j] is the accuracy on task j after round i, a fraction; T tasks.
 
 Tools differ in these formulas, so each names its source.
 """

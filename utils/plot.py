@@ -58,9 +58,9 @@ def draw_accuracy(
 ) -> Figure:
     """The evolution of each task's accuracy, as in the paper's figure.
 
-    In continual mode a line begins at the round in which its task arrives; in multi-task mode the mean stands out
-    before the tasks' lines. The distance from the beginning of a line to its task's cross is forward transfer; its rise
-    or fall from there is backward transfer.
+    In continual mode a line begins at the round in which its task arrives; in multi-task mode the mean is drawn thick
+    over the tasks' grey lines. The height of a line's start above its task's cross is forward transfer; the line's rise
+    or fall from there on is backward transfer.
 
     Args:
         accuracy: R, float ``[rounds, T]``, NaN where the task has not arrived.
@@ -154,7 +154,7 @@ def draw_sweep(
     """Average accuracy against a setting.
 
     Args:
-        curves: One for each benchmark; x are places in ``ticks``.
+        curves: One or more for each benchmark; their x values are keys of ``ticks``.
         xlabel: The setting's name.
         ticks: The setting's values in words, by their places on the axis.
         numeric: Whether the places are the values themselves: the axis is logarithmic then, if they are far apart.

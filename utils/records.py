@@ -92,7 +92,7 @@ class ZooInfo(Frozen):
 
 
 class Invocation(Frozen):
-    """An entry of ``env.json``: with what a run was begun or gone on with."""
+    """An entry of ``env.json``: the command, versions, device and threads with which a run was started or resumed."""
 
     command: str
     commit: str | None

@@ -1,7 +1,7 @@
 """The run folder: what lies in it, who may write it, how it is read and written, and how a run goes on.
 
-``rounds.jsonl`` grows by a line a round; the state says how far it had come, and a run that goes on
-cuts it there. All other files are written whole or not at all.
+``rounds.jsonl`` grows by one line per round; the state records its length, and a resumed run cuts it to that length.
+Except for the log and the event files, all other files are written whole or not at all.
 """
 
 import contextlib
@@ -77,7 +77,7 @@ def read_zoo(run_dir: Path) -> ZooInfo:
 
 
 def read_env(run_dir: Path) -> list[Invocation]:
-    """With what a run was begun and gone on with; empty if that cannot be read."""
+    """The invocations that started and resumed a run; empty if ``env.json`` cannot be read."""
     try:
         return [Invocation.model_validate(entry) for entry in json.loads((run_dir / "env.json").read_text())]
     except (OSError, ValueError, TypeError):
@@ -114,7 +114,7 @@ def _read_json(path: Path, model: type[Model], expected: str) -> Model:
 
 
 class RunFolder:
-    """The folder of one run. ``with`` locks it and looks at it once; it refuses, or says what there is to do.
+    """The folder of one run. ``with`` locks and checks it: it raises UserError, or sets the attributes below.
 
     A folder that is refused, or whose run does not begin, is left as it was.
 

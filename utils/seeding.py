@@ -1,4 +1,4 @@
-"""Named random seeds: each random choice in the program has a name, and its seed depends only on that name."""
+"""Named random seeds: each random choice has a name, and its seed depends only on that name and the run's seed."""
 
 import contextlib
 import hashlib

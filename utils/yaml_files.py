@@ -22,7 +22,7 @@ YAML_1_2 = {  # the core schema, but for whole numbers with a leading zero: thos
 
 
 class _Loader(yaml.SafeLoader):
-    """PyYAML reads YAML 1.1, where ``no`` is false, ``1:30`` is 90, ``010`` is 8 and ``1e-5`` is text."""
+    """Reads YAML 1.2. PyYAML alone reads 1.1, where ``no`` is false, ``1:30`` is 90, ``010`` is 8, ``1e-5`` is text."""
 
     yaml_implicit_resolvers: dict[str, list[Any]] = {}  # noqa: RUF012 (PyYAML's way)
 

@@ -3,8 +3,8 @@
     python -m utils.report --suite config/suite/demo.yaml
     python -m utils.report runs/one runs/another --out report
 
-What was not run is said, and is no mistake. Exit status: 0, or 2 for a mistake in the command or its files, and if the
-report cannot be written; the table is printed even then.
+Missing and incomplete runs are reported, and are no mistake. Exit status: 0; 2 for a mistake in the command or its
+files, or if the report cannot be written; the table is printed even then.
 """
 
 import argparse
@@ -101,8 +101,8 @@ def read_flags(argv: Sequence[str] | None) -> argparse.Namespace:
     parser = Parser(prog="python -m utils.report", description=about, allow_abbrev=False)
     add = parser.add_argument
     add("run_dirs", type=Path, nargs="*", metavar="RUN_DIR", help="run folders")
-    add("--suite", type=Path, metavar="SUITE.yaml", help="in place of them: a suite's runs")
-    add("--suite_dir", type=Path, metavar="DIR", help="the folder of these (runs/<name of the suite file>)")
+    add("--suite", type=Path, metavar="SUITE.yaml", help="a suite file, whose runs are shown, in place of run folders")
+    add("--suite_dir", type=Path, metavar="DIR", help="the folder of the suite's runs (runs/<name of the suite file>)")
     pairs = parser.add_mutually_exclusive_group().add_argument
     pairs("--against", metavar="METHOD", help="what the others are compared with (the first of each benchmark)")
     pairs("--all_pairs", action="store_true", help="compare every two methods of a benchmark")

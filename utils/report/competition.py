@@ -35,7 +35,7 @@ class Matrices(NamedTuple):
 
 
 def is_pair(result: Result) -> bool:
-    """Whether the result is of one learner on two tasks, which no table shows but the matrix."""
+    """Whether the result is of one learner on two tasks; only the competition matrix shows such results."""
     settings = result.settings
     one_learner = not settings.continual and settings.num_rounds == 1 and settings.tasks_per_round > 1
     return one_learner and len(settings.benchmark.tasks) == 2

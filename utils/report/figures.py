@@ -32,9 +32,9 @@ def choose_figures(results: Sequence[Result], suite: Suite) -> dict[str, Callabl
 
 
 def averages(result: Result, isolated: Result | None) -> tuple[np.ndarray, np.ndarray | None, int]:
-    """R of a method and Isolated's accuracy of each task, averaged over the seeds that both have; how many these are.
+    """R of a method and Isolated's accuracy of each task, both averaged over their common seeds; and how many seeds.
 
-    Without a common seed there is None for Isolated, and all seeds of the method count.
+    Without a common seed, Isolated's accuracy is None, and all seeds of the method are averaged.
     """
     finals = isolated.final_accuracy() if isolated and result.settings.continual else {}
     seen = result.settings.num_rounds  # a run that stopped at another task has others

@@ -64,8 +64,8 @@ def paired_by_task(ours: Mapping[int, Sequence[float]], other: Mapping[int, Sequ
 def wilcoxon_p(differences: np.ndarray) -> float:
     """The exact two-sided p-value of Wilcoxon's signed-rank test, ties included; zeros are dropped.
 
-    It counts over all choices of signs, each as likely as the others, how often the sum of the positive ranks is as far
-    from its mean as here. (``scipy.stats.wilcoxon`` takes a normal approximation if there is a tie.)
+    It is the fraction of all choices of signs, all equally likely, whose sum of positive ranks is at least as far from
+    its mean as the observed sum. (``scipy.stats.wilcoxon`` takes a normal approximation if there is a tie.)
 
     Args:
         differences: Float ``[n]``. Without any that is not zero the p-value is 1.
@@ -82,7 +82,7 @@ def wilcoxon_p(differences: np.ndarray) -> float:
 
 
 def holm(p_values: Sequence[float]) -> list[float]:
-    """The p-values corrected for how many they are.
+    """The p-values, corrected for the number of comparisons by Holm's method.
 
     Source: Holm 1979, A simple sequentially rejective multiple test procedure.
     """

@@ -2,7 +2,7 @@
 
     python -m utils.suite config/suite/demo.yaml --jobs 2
 
-What is complete is not run again, what was interrupted goes on. Exit status: 0 all runs are complete; 1 some failed;
+Complete runs are skipped, interrupted ones are resumed. Exit status: 0 all runs are complete; 1 some failed;
 2 a mistake in the command or its files, found before anything starts; 3 stopped by a signal, the runs' states saved.
 """
 

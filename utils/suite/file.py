@@ -176,7 +176,7 @@ class Cell(NamedTuple):
 def slug(name: str) -> str:
     """A name as a part of a path: ``Model Zoo, b = 5`` is ``model_zoo_b_5``.
 
-    A digest stands for letters beyond ASCII and for what is too long: every file system takes the result.
+    A digest replaces letters beyond ASCII and the end of long names, so that every file system accepts the result.
     """
     words = re.sub(r"[^a-z0-9.]+", "_", name.lower()).strip("_.")
     if len(words) <= MOST_LETTERS and not re.search(r"[^\W\x00-\x7f]", name):
