@@ -27,6 +27,7 @@ GOLDEN = {
     "multi_epoch_conv.yaml": "13c8084c53d48513",
     "notebook.yaml": "b8479add284078e9",
     "paper_multi_epoch.yaml": "8d9226680ce4b292",
+    "precision.yaml": "5b2c089be2a60a54",
     "replay.yaml": "2cdfeda5c57fbd5a",
     "single_epoch_conv.yaml": "0bdac1a4d5e8a6c6",
     "single_epoch_methods.yaml": "31592816aedaa57b",
