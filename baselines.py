@@ -6,8 +6,7 @@
     er      experience replay from a reservoir (Chaudhry et al. 2019b)
 
 Where these papers leave a choice open, the code published with TAG (Malviya et al. 2022) is followed: it made the
-published curves in the suite ``single_epoch_methods``. A class says where it differs from that code. Each class is a
-method, and its ``grow`` yields what ``ModelZoo.grow`` yields.
+published curves in the suite ``single_epoch_methods``. A class says where it differs from that code.
 """
 
 from collections.abc import Generator, Iterator, Sequence
@@ -17,49 +16,47 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from datasets.data import Minibatch, Minibatches, Split, Task
+from datasets.data import Minibatches, Split, Task
+from net.average import Average, predict
 from net.build_net import build_net
 from net.multihead import MultiHead
-from net.zoo import Average, predict
 from utils.config import Settings
+from utils.method import Method
 from utils.records import Record, Round, RoundSize
-from utils.run_net import Rule, Training, diverged
-from utils.seeding import child_seed, generator
+from utils.run_net import Minibatch, Training, diverged
 
 FISHER_EXAMPLES = 200
 LARGEST_NORM = 100.0  # of the gradient under EWC
 
 
-class OneNetwork(Rule):
-    """Stochastic gradient descent on one task after another; the other methods change its rule, or remember more.
+class OneNetwork(Method):
+    """Stochastic gradient descent on one task after another; the other methods change its loss, or remember more.
 
-    A task is not looked at before it arrives: its head is added then.
+    For each task, in this order: ``meet_tasks``; ``begin_training``, which adds the task's head; for each minibatch
+    ``loss``, the backward pass, ``adjust_gradient``, the step; ``measure``; ``remember``; ``network`` becomes the
+    trained network, in evaluation mode; ``consolidate``. So in ``loss`` and ``adjust_gradient`` the attribute
+    ``network`` is still the one before the task. The attributes ``network``, ``memory`` and ``fisher`` are saved; a
+    subclass with others adds them to ``state_dict`` and ``load_state_dict``.
 
     Attributes:
-        round_id: The round in hand, which is the new task's id too.
         network: The network as it was after the last task; None before the first task has ended.
+        new: The new task's training examples, in minibatches.
+        past: The remembered examples of the past tasks, in minibatches; ``sample_memory`` draws from them.
         memory: By past task: the examples that are remembered, positions in ``task.train``, int64; for agem and er.
         fisher: By parameter: how much it matters to the past tasks; for ewc.
-        training: The training on the task in hand.
     """
 
+    name = "sgd"
+    tasks: Sequence[Task]
+
     def __init__(self, tasks: Sequence[Task], settings: Settings, *, compiled: bool = False):
-        self.tasks, self.settings, self.compiled = tasks, settings, compiled
-        self.round_id = 0
+        super().__init__(tasks, settings, compiled=compiled)
         self.network: MultiHead | None = None
         self.memory: list[Tensor] = []
         self.fisher: list[Tensor] = []
-        self.training: Training[MultiHead] | None = None
-        self._saved_training: dict[str, Any] | None = None  # on a task that an earlier process was stopped in
 
     def grow(self) -> Iterator[Round | str]:
-        """Yield a Round when a task is learned; before that, after every minibatch, "training" or "prediction".
-
-        A caller may stop at any yield, keep ``state_dict()``, and continue from it in another process.
-
-        Raises:
-            UserError: The loss, the weights or the predictions are not finite.
-        """
+        """Learn the tasks in turn, a task a round; see ``Method.grow``."""
         while self.round_id < self.settings.num_rounds:
             self.meet_tasks()
             chosen, _ = self.draw_tasks()
@@ -71,17 +68,13 @@ class OneNetwork(Rule):
             self.network, self.training = self.training.network, None
             self.consolidate(self.network)
             self.round_id += 1
-            yield Round(record, dict.fromkeys(chosen, 1.0), self.network, replaces=True)
+            yield Round(record, dict.fromkeys(chosen, 1.0), self.network)
 
     def plan(self) -> Iterator[RoundSize]:
-        """The rounds with the training left out."""
-        while self.round_id < self.settings.num_rounds:
-            self.meet_tasks()
-            seen = self.tasks[: self.round_id + 1]
-            num_train, num_test = len(seen[-1].train), sum(len(task.test) for task in seen)
-            yield RoundSize(1, num_train, num_train + num_test)
+        """Yield the sizes of the coming rounds; what is remembered is drawn as in ``grow``."""
+        for size in super().plan():
+            yield size
             self.remember()
-            self.round_id += 1
 
     def meet_tasks(self) -> None:
         """Bring in the task that arrives: its examples, and those that are remembered of the tasks before."""
@@ -94,41 +87,35 @@ class OneNetwork(Rule):
         """The tasks that have a head, which are all that have arrived; nothing is drawn by weight."""
         return list(range(self.round_id + 1)), {}
 
+    def round_size(self, chosen: list[int]) -> RoundSize:
+        """The size of this round: the new task's training examples, and the test examples of all tasks seen."""
+        num_train, num_test = len(self.tasks[chosen[-1]].train), sum(len(self.tasks[t].test) for t in chosen)
+        return RoundSize(1, num_train, num_train + num_test)
+
     def begin_training(self, chosen: list[int]) -> Training[MultiHead]:
         """Prepare the training on the new task; the rate is multiplied by ``lr_decay`` after each task.
 
         The first task has the whole rate; in TAG's code it has the decayed one.
         """
         recipe = self.settings.recipe
-        recipe = recipe.model_copy(update={"lr": recipe.lr * recipe.lr_decay**self.round_id})
-        saved, self._saved_training = self._saved_training, None
-        return Training(
-            self.build_learner(chosen),
-            self.new.epoch,
-            len(self.new),
-            self.settings.model_copy(update={"recipe": recipe}),
-            seed=child_seed(self.settings.seed, "round", self.round_id, "dropout"),
-            name=f"round {self.round_id}",
-            compiled=self.compiled,
-            rule=self,
-            state=saved,
-        )
+        return self.train_network(self.build_learner(chosen), self.new, lr=recipe.lr * recipe.lr_decay**self.round_id)
 
     def build_learner(self, chosen: list[int]) -> MultiHead:
         """The network after the last task, with a head for each chosen task, on the same device as the images."""
         first, recipe = self.tasks[chosen[0]], self.settings.recipe
-        seed = child_seed(self.settings.seed, "round", self.round_id, "init")
         num_classes = [self.tasks[t].num_classes for t in chosen]
-        network = build_net(recipe.model, first.image_shape, num_classes, dropout=recipe.dropout, seed=seed)
-        network = network.to(first.train.images.device)
+        net = build_net(recipe.model, first.image_shape, num_classes, dropout=recipe.dropout, seed=self.seed("init"))
+        net = net.to(first.train.images.device)
         if self.network is not None:
-            network.take_over(self.network)
-        return network
+            net.take_over(self.network)
+        return net
 
-    def recall(self, training: Training[MultiHead]) -> Minibatch:
-        """A minibatch from the memory, shuffled anew for each step; drawn without replacement."""
+    def sample_memory(self, training: Training[MultiHead]) -> Minibatch:
+        """Draw a minibatch from the memory without replacement, anew for each step. It counts as trained on."""
         # Epoch numbers from ``epochs`` on name the shuffles of the memory: no epoch of the new task has them.
-        return next(iter(self.past.epoch(self.settings.epochs + training.num_done)))
+        batch = next(iter(self.past.epoch(self.settings.epochs + training.num_done)))
+        training.num_images += len(batch.labels)
+        return batch
 
     def remember(self) -> None:
         """Add examples of the new task to ``memory``, for methods that have one; does nothing here."""
@@ -140,37 +127,42 @@ class OneNetwork(Rule):
         """Test the network on all tasks seen; of the training examples only the new task's are looked at again."""
         new, test = self.round_id, {}
         for t, task in enumerate(self.tasks[: new + 1]):
-            test[t] = yield from _ask(training, t, task.test, task.num_classes)
-        train = yield from _ask(training, new, self.tasks[new].train, self.tasks[new].num_classes)
+            test[t] = yield from _predict(training, t, task.test, task.num_classes)
+        train = yield from _predict(training, new, self.tasks[new].train, self.tasks[new].num_classes)
         test_accuracy = {t: average.accuracy() for t, average in test.items()}
         return Record(
             round=new,
             tasks=[new],
             weights={},
+            scored_on=self.settings.scored_on,
             train_loss={**dict.fromkeys(range(new)), new: train.loss()},
             train_accuracy={**dict.fromkeys(range(new)), new: train.accuracy()},
-            test_loss={t: average.loss() for t, average in test.items()},
-            test_accuracy=test_accuracy,
+            loss={t: average.loss() for t, average in test.items()},
+            accuracy=test_accuracy,
             epoch_loss=training.epoch_loss,
             learner_accuracy=test_accuracy,
+            num_parameters=training.network.num_parameters,
+            images_trained=training.num_images,
+            images_stored=len(self.past.rows),
+            replaces=True,
         )
 
     def state_dict(self) -> dict[str, Any]:
         """All that ``load_state_dict`` needs, bit for bit. Raises UserError if the training is not finite."""
-        return {
-            "round_id": self.round_id,
+        return super().state_dict() | {
             "network": self.network.state_dict() if self.network else None,
             "memory": self.memory,
             "fisher": self.fisher,
-            "training": self.training.state_dict() if self.training else None,
         }
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
         """Go on from where ``state_dict`` was taken."""
-        self.round_id, self.memory, self._saved_training = state["round_id"], state["memory"], state["training"]
+        super().load_state_dict(state)
+        self.memory = state["memory"]
         if self.round_id > 0:
             self.network = self.build_learner(list(range(self.round_id)))
             self.network.load_state_dict(state["network"])
+            self.network.eval()  # as ``measure`` leaves it
         self.fisher = [importance.to(self.tasks[0].train.images.device) for importance in state["fisher"]]
 
 
@@ -183,9 +175,11 @@ class ElasticWeights(OneNetwork):
     TAG's code only the norm of the penalty's gradient is clipped, and F comes mostly from the newest task.
     """
 
-    def loss(self, training: Training[MultiHead], images: Tensor, heads: Tensor, labels: Tensor) -> Tensor:
+    name = "ewc"
+
+    def loss(self, training: Training[MultiHead], batch: Minibatch) -> Tensor:
         """The cross-entropy and the penalty."""
-        loss = super().loss(training, images, heads, labels)
+        loss = super().loss(training, batch)
         if self.network is None:
             return loss
         return loss + self.settings.ewc_weight * penalty(training.network, self.network, self.fisher)
@@ -198,7 +192,7 @@ class ElasticWeights(OneNetwork):
     def consolidate(self, network: MultiHead) -> None:
         """Bring the new task into F."""
         train = self.tasks[self.round_id].train
-        random = generator(self.settings.seed, "round", self.round_id, "fisher")
+        random = self.random("fisher")
         some = torch.randperm(len(train), generator=random)[:FISHER_EXAMPLES].to(train.rows.device)
         scores = network.eval()(train.images[train.rows[some]], torch.full_like(some, self.round_id))
         gradient = torch.autograd.grad(F.cross_entropy(scores, train.labels[some]), list(network.parameters()))
@@ -217,13 +211,15 @@ class AveragedGem(OneNetwork):
     that came last in the last epoch.
     """
 
+    name = "agem"
+
     def adjust_gradient(self, training: Training[MultiHead]) -> None:
         """Project the gradient."""
         if len(self.past) == 0:
             return
         gradient = _take_gradient(training.network)
         with training.autocast:
-            loss = self.loss(training, *self.recall(training))
+            loss = self.loss(training, self.sample_memory(training))
         training.scaler.scale(loss).backward()  # scaled like the gradient; this scale cancels in the projection
         reference = _take_gradient(training.network)
         project(gradient, reference)
@@ -246,16 +242,17 @@ class ExperienceReplay(OneNetwork):
     TAG's code after each minibatch, so that the current task's own examples are replayed too).
     """
 
-    def loss(self, training: Training[MultiHead], images: Tensor, heads: Tensor, labels: Tensor) -> Tensor:
+    name = "er"
+
+    def loss(self, training: Training[MultiHead], batch: Minibatch) -> Tensor:
         """The two cross-entropies."""
-        if len(self.past) == 0:
-            return super().loss(training, images, heads, labels)
-        return super().loss(training, images, heads, labels) + super().loss(training, *self.recall(training))
+        loss = super().loss(training, batch)
+        return loss + super().loss(training, self.sample_memory(training)) if len(self.past) else loss
 
     def remember(self) -> None:
         """Bring the new task's examples into the reservoir, one by one."""
         capacity = self.settings.memory * sum(task.num_classes for task in self.tasks)
-        random = generator(self.settings.seed, "round", self.round_id, "reservoir")
+        random = self.random("reservoir")
         num_before = sum(len(task.train) for task in self.tasks[: self.round_id])
         kept = [(t, position) for t, positions in enumerate(self.memory) for position in positions.tolist()]
         for number, position in enumerate(self.new.order(0).tolist(), num_before):
@@ -266,9 +263,6 @@ class ExperienceReplay(OneNetwork):
             torch.tensor([position for t, position in kept if t == task_id], dtype=torch.int64)
             for task_id in range(self.round_id + 1)
         ]
-
-
-BASELINES = {"sgd": OneNetwork, "ewc": ElasticWeights, "agem": AveragedGem, "er": ExperienceReplay}
 
 
 def penalty(network: MultiHead, anchor: MultiHead, fisher: Sequence[Tensor]) -> Tensor:
@@ -293,7 +287,7 @@ def _take_gradient(network: MultiHead) -> list[Tensor]:
     return gradient
 
 
-def _ask(training: Training[MultiHead], t: int, split: Split, num_classes: int) -> Generator[str, None, Average]:
+def _predict(training: Training[MultiHead], t: int, split: Split, num_classes: int) -> Generator[str, None, Average]:
     """The network's prediction on a part of a task. Raises UserError if it is not finite."""
     average = Average.empty(split.labels, num_classes)
     yield from predict(training.network, t, split.images, split.rows, average.total)

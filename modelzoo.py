@@ -10,9 +10,10 @@
 The class ModelZoo is the method; below it is the command line: python modelzoo.py --help
 """
 
+import itertools
 import sys
 import warnings
-from collections.abc import Callable, Generator, Iterator, Sequence
+from collections.abc import Generator, Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -22,24 +23,25 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from baselines import BASELINES, OneNetwork
+from baselines import AveragedGem, ElasticWeights, ExperienceReplay, OneNetwork
 from datasets.build_dataset import build_dataset
 from datasets.custom import read_image
 from datasets.data import Minibatches, Task, replay_repeats, replay_subset
+from net.average import PREDICTION_BATCH, Average, Probabilities, accuracy, predict
 from net.build_net import build_net
 from net.multihead import MultiHead
-from net.zoo import PREDICTION_BATCH, Answers, Average, SavedZoo, accuracy, predict
-from utils.checkpoint import command_line, command_to_resume, first_change, with_data_of
-from utils.command_line import Grow, Use, read_command
+from net.saved_zoo import SavedZoo
+from utils.checkpoint import first_change, with_data_of
+from utils.command_line import Grow, Use, command_line, command_to_resume, read_command
 from utils.config import Settings, settings_to_yaml
 from utils.device import describe_device, is_out_of_memory, seconds_by_flags, seconds_each, set_up_process
 from utils.errors import StopSignal, UserError
-from utils.logger import Screen, open_screens
-from utils.progress import Progress
+from utils.logger import Progress, Screen, open_screens
+from utils.method import Method
 from utils.records import Record, Round, RoundSize, TaskInfo, ZooInfo, plan_table, table, time_estimate
 from utils.run_folder import RunFolder, read_summary, settings_of
 from utils.run_net import Training, diverged
-from utils.seeding import child_seed, generator
+from utils.seeding import generator
 
 # ---------------------------------------------------------------------------------------------------------------------
 # The method
@@ -57,28 +59,26 @@ def boosting_weights(losses: Sequence[float]) -> np.ndarray:
     return np.clip(np.exp(np.minimum((loss - mean) / mean, 10)), 1e-4, 1e3)
 
 
-class ModelZoo:
+class ModelZoo(Method):
     """Boosting over tasks: ``grow`` is the algorithm, and each line of its loop is a method below.
 
     For each learner the zoo keeps only the predictions that it made when it joined, so a round's cost does not depend
-    on the size of the zoo. Nothing here touches a file. In continual mode a task is not looked at before it arrives.
+    on the size of the zoo.
 
     Attributes:
-        round_id: The round in hand.
-        usable: By task id: which training examples may still be used, positions in ``task.train``, int64 ``[M]``.
+        allowed: By task id: which training examples may still be used, positions in ``task.train``, int64 ``[M]``.
         train: By task id: the zoo's prediction on those examples.
         test: By task id: the zoo's prediction on the test examples.
-        training: The training of the learner in hand.
     """
 
+    name = "modelzoo"
+    tasks: Sequence[Task]
+
     def __init__(self, tasks: Sequence[Task], settings: Settings, *, compiled: bool = False):
-        self.tasks, self.settings, self.compiled = tasks, settings, compiled
-        self.round_id = 0
-        self.usable: dict[int, Tensor] = {}
+        super().__init__(tasks, settings, compiled=compiled)
+        self.allowed: dict[int, Tensor] = {}
         self.train: dict[int, Average] = {}
         self.test: dict[int, Average] = {}
-        self.training: Training[MultiHead] | None = None
-        self._saved_training: dict[str, Any] | None = None  # of a learner that an earlier process was stopped in
 
     @property
     def new_task(self) -> int | None:
@@ -86,47 +86,32 @@ class ModelZoo:
         return self.round_id if self.settings.continual else None
 
     def grow(self) -> Iterator[Round | str]:
-        """Yield "training" or "prediction" after every minibatch, and a Round when a learner has joined the zoo.
-
-        A caller may stop at any yield, keep ``state_dict()``, and continue from it in another process.
-
-        Raises:
-            UserError: A learner's loss, weights or predictions are not finite.
-        """
+        """Grow the zoo, a learner a round; see ``Method.grow``."""
         while self.round_id < self.settings.num_rounds:
             self.meet_tasks()
             chosen, weights = self.draw_tasks()
             self.training = self.begin_training(chosen)
             for _ in self.training.steps():
                 yield "training"
-            answers = yield from self.ask(self.training, chosen)
-            votes = self.count_in(answers)
-            learner, record = self.training.network, self.record(weights, self.training.epoch_loss, answers)
+            probabilities = yield from self.predict(self.training, chosen)
+            votes = self.add(probabilities)
+            done = Round(self.record(self.training, weights, probabilities), votes, self.training.network)
             self.round_id, self.training = self.round_id + 1, None
-            yield Round(record, votes, learner)
-
-    def plan(self) -> Iterator[RoundSize]:
-        """Yield each round's size. Nothing is trained, so other tasks may be drawn: exact if all have the same size."""
-        while self.round_id < self.settings.num_rounds:
-            self.meet_tasks()
-            chosen, _ = self.draw_tasks()
-            num_predicted = sum(len(self.usable[t]) + len(self.tasks[t].test) for t in chosen)
-            yield RoundSize(len(chosen), sum(map(len, self.examples(chosen))), num_predicted)
-            self.round_id += 1
+            yield done
 
     def meet_tasks(self) -> None:
         """Add the tasks that arrive now, and drop those examples of the previous task that may not be replayed."""
         for task in self.tasks if self.new_task is None else [self.tasks[self.new_task]]:
-            if task.task_id not in self.usable:
-                self.usable[task.task_id] = torch.arange(len(task.train))
+            if task.task_id not in self.allowed:
+                self.allowed[task.task_id] = torch.arange(len(task.train))
                 self.train[task.task_id] = Average.empty(task.train.labels, task.num_classes)
                 self.test[task.task_id] = Average.empty(task.test.labels, task.num_classes)
         if self.settings.replay_frac < 1 and self.round_id > 0:
             past = self.round_id - 1
             random = generator(self.settings.seed, "replay", past)
             subset = replay_subset(self.tasks[past].train.labels, self.settings.replay_frac, random)
-            kept = torch.isin(self.usable[past], subset)
-            self.usable[past], self.train[past] = self.usable[past][kept], self.train[past].keep(kept)
+            kept = torch.isin(self.allowed[past], subset)
+            self.allowed[past], self.train[past] = self.allowed[past][kept], self.train[past].keep(kept)
 
     def draw_tasks(self) -> tuple[list[int], dict[int, float]]:
         """Draw the tasks of this round's learner.
@@ -135,7 +120,7 @@ class ModelZoo:
             The tasks, ascending, and the weight of each task that could be drawn (none if nothing is drawn).
         """
         new = [] if self.new_task is None else [self.new_task]
-        candidates = [t for t in self.usable if t not in new and len(self.usable[t])]
+        candidates = [t for t in self.allowed if t not in new and len(self.allowed[t])]
         if self.settings.warm_start and self.round_id == 0:
             return candidates, {}
         num_drawn = min(self.settings.tasks_per_round - len(new), len(candidates))
@@ -149,20 +134,15 @@ class ModelZoo:
         """The zoo's loss on the training examples of each task that may still be used."""
         return [loss for t in task_ids if (loss := self.train[t].loss()) is not None]
 
+    def round_size(self, chosen: list[int]) -> RoundSize:
+        """The size of this round, with the chosen tasks."""
+        num_predicted = sum(len(self.allowed[t]) + len(self.tasks[t].test) for t in chosen)
+        return RoundSize(len(chosen), sum(map(len, self.examples(chosen))), num_predicted)
+
     def begin_training(self, chosen: list[int]) -> Training[MultiHead]:
         """Prepare the training of a fresh learner on all examples of the chosen tasks together."""
         examples = Minibatches([self.tasks[t] for t in chosen], self.examples(chosen), self.settings, self.round_id)
-        saved, self._saved_training = self._saved_training, None
-        return Training(
-            self.build_learner(chosen),
-            examples.epoch,
-            len(examples),
-            self.settings,
-            seed=self.seed("dropout"),
-            name=f"round {self.round_id}",
-            compiled=self.compiled,
-            state=saved,
-        )
+        return self.train_network(self.build_learner(chosen), examples)
 
     def build_learner(self, chosen: list[int]) -> MultiHead:
         """A network with a head for each chosen task, on the same device as the images."""
@@ -177,7 +157,7 @@ class ModelZoo:
         Under limited replay the past tasks' examples are repeated, so that together they weigh at least as much as the
         new task's.
         """
-        rows = {t: self.usable[t] for t in chosen}
+        rows = {t: self.allowed[t] for t in chosen}
         past = [t for t in chosen if t != self.new_task]
         if self.settings.replay_frac < 1 and past:
             repeats = max(1.0, len(rows[self.round_id]) / sum(len(rows[t]) for t in past))
@@ -185,67 +165,63 @@ class ModelZoo:
                 rows[t] = rows[t][replay_repeats(self.train[t].labels, repeats, self.random("repeats", t))]
         return list(rows.values())
 
-    def ask(self, training: Training[MultiHead], chosen: list[int]) -> Generator[str, None, Answers]:
-        """Compute, once and for all, a trained learner's predictions on the training and test examples of its tasks."""
-        answers = {}
+    def predict(self, training: Training[MultiHead], chosen: list[int]) -> Generator[str, None, Probabilities]:
+        """A trained learner's class probabilities on the training and test examples of its tasks, once and for all."""
+        probabilities = {}
         for head, t in enumerate(chosen):
             train, test = self.tasks[t].train, self.tasks[t].test
-            rows = train.rows[self.usable[t].to(train.rows.device)]
+            rows = train.rows[self.allowed[t].to(train.rows.device)]
             on_train, on_test = (torch.empty_like(average[t].total) for average in (self.train, self.test))
             yield from predict(training.network, head, train.images, rows, on_train)
             yield from predict(training.network, head, test.images, test.rows, on_test)
             if not (torch.isfinite(on_train).all() and torch.isfinite(on_test).all()):
                 raise diverged(training.name, training.num_epochs - 1)
-            answers[t] = on_train, on_test
-        return answers
+            probabilities[t] = on_train, on_test
+        return probabilities
 
-    def count_in(self, answers: Answers) -> dict[int, float]:
-        """Add a learner's answers to the zoo's predictions; returns its vote on each of its tasks."""
+    def add(self, probabilities: Probabilities) -> dict[int, float]:
+        """Add a learner's class probabilities to the zoo's; returns its vote on each of its tasks."""
         # Under limited replay only a task's first learner saw all of its data, so its vote is larger.
         first_vote = 1 / self.settings.replay_frac if self.settings.replay_frac > 0 else 1.0
-        votes = {t: 1.0 if self.train[t].votes else first_vote for t in answers}
-        for t, (on_train, on_test) in answers.items():
+        votes = {t: 1.0 if self.train[t].votes else first_vote for t in probabilities}
+        for t, (on_train, on_test) in probabilities.items():
             self.train[t].add(on_train, votes[t])
             self.test[t].add(on_test, votes[t])
         return votes
 
-    def record(self, weights: dict[int, float], epoch_loss: list[float], answers: Answers) -> Record:
+    def record(self, training: Training[MultiHead], weights: dict[int, float], probabilities: Probabilities) -> Record:
         """The round's record: the zoo's losses and accuracies on all tasks seen, and the new learner's own accuracy."""
-        seen = sorted(self.usable)
+        seen = sorted(self.allowed)
+        is_replayed = self.settings.continual and self.settings.tasks_per_round > 1
         return Record(
             round=self.round_id,
-            tasks=list(answers),
+            tasks=list(probabilities),
             weights=weights,
+            scored_on=self.settings.scored_on,
             train_loss={t: self.train[t].loss() for t in seen},
             train_accuracy={t: self.train[t].accuracy() for t in seen},
-            test_loss={t: self.test[t].loss() for t in seen},
-            test_accuracy={t: self.test[t].accuracy() for t in seen},
-            epoch_loss=epoch_loss,
-            learner_accuracy={t: accuracy(on_test, self.test[t].labels) for t, (_, on_test) in answers.items()},
+            loss={t: self.test[t].loss() for t in seen},
+            accuracy={t: self.test[t].accuracy() for t in seen},
+            epoch_loss=training.epoch_loss,
+            learner_accuracy={t: accuracy(on_test, self.test[t].labels) for t, (_, on_test) in probabilities.items()},
+            num_parameters=training.network.num_parameters,
+            images_trained=training.num_images,
+            images_stored=sum(len(self.allowed[t]) for t in seen if t != self.new_task) if is_replayed else 0,
         )
-
-    def seed(self, *name: str | int) -> int:
-        """The seed of a named random choice of this round."""
-        return child_seed(self.settings.seed, "round", self.round_id, *name)
-
-    def random(self, *name: str | int) -> torch.Generator:
-        """The generator of a named random choice of this round."""
-        return generator(self.settings.seed, "round", self.round_id, *name)
 
     def state_dict(self) -> dict[str, Any]:
         """All that ``load_state_dict`` needs, bit for bit. Raises UserError if the training is not finite."""
-        return {
-            "round_id": self.round_id,
-            "usable": self.usable,
+        return super().state_dict() | {
+            "allowed": self.allowed,
             "train": {t: (average.total, average.votes) for t, average in self.train.items()},
             "test": {t: (average.total, average.votes) for t, average in self.test.items()},
-            "training": self.training.state_dict() if self.training else None,
         }
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
         """Go on from where ``state_dict`` was taken."""
-        self.round_id, self.usable, self._saved_training = state["round_id"], state["usable"], state["training"]
-        for t, rows in self.usable.items():
+        super().load_state_dict(state)
+        self.allowed = state["allowed"]
+        for t, rows in self.allowed.items():
             self.train[t] = Average(self.tasks[t].train.labels.cpu()[rows], *state["train"][t])
             self.test[t] = Average(self.tasks[t].test.labels.cpu(), *state["test"][t])
 
@@ -253,7 +229,10 @@ class ModelZoo:
 # ---------------------------------------------------------------------------------------------------------------------
 # The command line
 
-METHODS: dict[str, Callable[..., ModelZoo | OneNetwork]] = {"modelzoo": ModelZoo, **BASELINES}
+# The one table of methods; their names and settings stand in utils/config.py.
+METHOD_CLASSES: dict[str, type[Method]] = {
+    method.name: method for method in (ModelZoo, OneNetwork, ElasticWeights, AveragedGem, ExperienceReplay)
+}
 
 
 def describe_zoo(tasks: Sequence[Task], settings: Settings) -> ZooInfo:
@@ -264,49 +243,50 @@ def describe_zoo(tasks: Sequence[Task], settings: Settings) -> ZooInfo:
 
 def grow(command: Grow, argv: list[str], device: torch.device, screen: Screen, stop: StopSignal) -> None:
     """Grow a zoo, or go on growing one, in its run folder; prints a line a round and a closing table."""
-    with RunFolder(command, screen) as folder:
+    with RunFolder(command.settings, command.options, screen) as folder:
         if folder.complete:
             screen.say(folder.closing_table())
             return
-        tasks = build_dataset(folder.settings, command.options, device)
-        settings, method = folder.settings, METHODS[folder.settings.method]
-        zoo = method(tasks, settings, compiled=command.options.compile)
-        learner = zoo.build_learner([0])  # before a folder is made
+        settings, method_class = folder.settings, METHOD_CLASSES[folder.settings.method]
+        tasks = build_dataset(settings, command.options, device)
+        method = method_class(tasks, settings, compiled=command.options.compile)
+        learner = method.build_learner([0])  # before a folder is made
         if settings.recipe.dropout > 0 and not any(isinstance(part, torch.nn.Dropout) for part in learner.modules()):
             screen.warn(f"dropout {settings.recipe.dropout}: the network {settings.recipe.model} has no dropout")
-        folder.begin(zoo, describe_zoo(tasks, settings), argv, describe_device(device))
+        folder.begin(method, describe_zoo(tasks, settings), command_line(argv), describe_device(device))
         stop.defer()
-        with Progress(screen, method(tasks, settings).plan(), settings) as progress:
-            for event in zoo.grow():
-                folder.keep(event, zoo)
-                progress.show(zoo)
+        with Progress(screen, method_class(tasks, settings).plan(), settings) as progress:
+            for event in method.grow():
+                folder.keep(event, method)
+                progress.show(method)
                 if stop.received:
-                    folder.save(zoo)
+                    folder.save(method)
                     again = f"to go on: {command_to_resume(argv)}"
                     raise UserError(f"stopped by a signal, the state is saved; {again}", exit_status=3)
-        folder.finish(zoo)
+        folder.finish(method)
         screen.say(f"{folder.closing_table()}\nwritten to {folder.path}; the figure is {folder.path / 'accuracy.png'}")
 
 
-def rehearse(command: Grow, device: torch.device, screen: Screen) -> None:
-    """The dry run: check everything, print the settings, the plan and the time it may take; write nothing."""
+def dry_run(command: Grow, device: torch.device, screen: Screen) -> None:
+    """Check everything, print the settings, the plan and the time it may take; write nothing."""
     settings = command.settings
     tasks = build_dataset(settings, command.options, device)
-    zoo = METHODS[settings.method](tasks, settings, compiled=command.options.compile)
-    plan = list(zoo.plan())
+    method_class = METHOD_CLASSES[settings.method]
+    plan = list(method_class(tasks, settings).plan())
     screen.say(f"{settings_to_yaml(settings)}\n{plan_table(plan)}")
-    zoo.round_id -= 1  # the last round is timed
-    chosen, _ = zoo.draw_tasks()
 
-    def training(precision: str) -> Iterator[int]:
+    def last_training(precision: str) -> Training[Any]:
+        """The training of the last round, with nothing trained before it."""
         recipe = settings.recipe.model_copy(update={"precision": precision})
-        zoo.settings = settings.model_copy(update={"recipe": recipe})
-        return zoo.begin_training(chosen).steps()
+        again = settings.model_copy(update={"recipe": recipe})
+        method = method_class(tasks, again, compiled=command.options.compile)
+        list(itertools.islice(method.plan(), settings.num_rounds))  # and no further: it stands at the last round
+        return method.begin_training(method.draw_tasks()[0])
 
     images_a_step = min(settings.recipe.batch, plan[-1].num_train)
-    seconds = seconds_by_flags(training, settings.recipe.precision, device)
-    test, num_classes = tasks[chosen[0]].test, tasks[chosen[0]].num_classes
-    predicting = predict(zoo.build_learner(chosen), 0, test.images, test.rows, torch.empty(len(test), num_classes))
+    seconds = seconds_by_flags(lambda name: last_training(name).steps(), settings.recipe.precision, device)
+    network, test, num_classes = last_training("fp32").network, tasks[0].test, tasks[0].num_classes
+    predicting = predict(network, 0, test.images, test.rows, torch.empty(len(test), num_classes))
     predict_sec = seconds_each(predicting, device) / min(PREDICTION_BATCH, len(test))
     train_sec = next(iter(seconds.values())) / images_a_step  # as the command says
     estimate = time_estimate(plan, settings.epochs, train_sec=train_sec, predict_sec=predict_sec)
@@ -340,7 +320,7 @@ def evaluate(command: Use, device: torch.device, screen: Screen) -> bool:
     return num_equal == num_seen
 
 
-def classify(command: Use, device: torch.device, screen: Screen) -> None:
+def predict_files(command: Use, device: torch.device, screen: Screen) -> None:
     """Print the class that a grown zoo gives to each image file, with its probability."""
     zoo = SavedZoo.load(command.run_dir, device=device)
     task_id = zoo.task_id(command.task)
@@ -354,15 +334,15 @@ def classify(command: Use, device: torch.device, screen: Screen) -> None:
     screen.say(table(rows, ["file", "probability", "class", ""], floatfmt=".2%", disable_numparse=[0, 2]))
 
 
-def carry_out(command: Grow | Use, argv: list[str], screen: Screen, stop: StopSignal) -> int:
+def run_command(command: Grow | Use, argv: list[str], screen: Screen, stop: StopSignal) -> int:
     """Do what the command line says; returns the exit status."""
     device = set_up_process(command.options)
     if isinstance(command, Use) and command.images:
-        classify(command, device, screen)
+        predict_files(command, device, screen)
     elif isinstance(command, Use):
         return 0 if evaluate(command, device, screen) else 1
     elif command.options.dry_run:
-        rehearse(command, device, screen)
+        dry_run(command, device, screen)
     else:
         grow(command, argv, device, screen, stop)
     return 0
@@ -375,7 +355,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     stop, screen = StopSignal(), Screen()
     warnings.showwarning = lambda message, *_: screen.warn(str(message))
     try:
-        return carry_out(read_command(argv), argv, screen, stop)
+        return run_command(read_command(argv), argv, screen, stop)
     except UserError as error:
         screen.fail(str(error))
         return error.exit_status
@@ -385,7 +365,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     except (MemoryError, RuntimeError) as error:
         if not is_out_of_memory(error):
             raise
-        screen.fail("model, batch: expected what fits in memory, got more than there is; what was saved before is kept")
+        screen.fail("out of memory; try a smaller --batch; what was saved before is kept")
         return 2
     except KeyboardInterrupt:
         screen.fail(f"stopped by a signal; nothing was saved; to start again: {command_line(argv)}")

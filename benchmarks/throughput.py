@@ -23,9 +23,9 @@ from tabulate import tabulate
 
 from datasets.build_dataset import build_dataset
 from datasets.data import Task
-from modelzoo import METHODS, ModelZoo
+from modelzoo import METHOD_CLASSES, ModelZoo
+from net.average import PREDICTION_BATCH
 from net.multihead import MultiHead
-from net.zoo import PREDICTION_BATCH
 from utils.command_line import Grow, read_command
 from utils.config import Options, Settings
 from utils.device import choose_device, describe_device, set_up_process, synchronise
@@ -58,7 +58,7 @@ def timed(steps: Iterator[object], *, count: int, batch: int, device: torch.devi
 def program_steps(settings: Settings, tasks: Sequence[Task], *, augment: str) -> Iterator[object]:
     """The program's own training of one learner."""
     recipe = settings.recipe.model_copy(update={"augment": augment})
-    zoo = METHODS[settings.method](tasks, settings.model_copy(update={"recipe": recipe}))
+    zoo = METHOD_CLASSES[settings.method](tasks, settings.model_copy(update={"recipe": recipe}))
     zoo.meet_tasks()
     return iter(zoo.begin_training(CHOSEN).steps())
 

@@ -6,7 +6,7 @@ Letters: N images of a data set, M examples of a task, B examples of a minibatch
 import hashlib
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
-from typing import Any, NamedTuple
+from typing import Any
 
 import torch
 import torch.nn.functional as F
@@ -14,6 +14,7 @@ from torch import Tensor
 
 from utils.config import Settings
 from utils.errors import UserError, short
+from utils.run_net import Minibatch
 from utils.seeding import generator
 
 _BLOCK_BYTES = 1 << 24  # of images that are read at once for a fingerprint
@@ -210,14 +211,6 @@ def replay_repeats(labels: Tensor, repeats: float, generator: torch.Generator) -
     return torch.cat([torch.arange(len(labels)).repeat(whole), once_more])
 
 
-class Minibatch(NamedTuple):
-    """uint8 ``[B, H, W, C]``, and int64 ``[B]``: the head that classifies each image and the label it should give."""
-
-    images: Tensor
-    heads: Tensor
-    labels: Tensor
-
-
 class Minibatches:
     """A learner's training examples, pooled over its tasks, shuffled and cut anew each epoch.
 
@@ -268,7 +261,7 @@ class Minibatches:
             batch = slice(start, start + self.batch_size)
             images = self.images.index_select(0, rows[batch])  # ten times as fast as self.images[rows[batch]]
             images = crop_and_flip(images, crops[batch], self.augmentation)
-            yield Minibatch(images, heads[batch], labels[batch])
+            yield Minibatch(images, heads[batch], labels[batch], rows[batch])
 
 
 def draw_crops(count: int, augmentation: Augmentation, generator: torch.Generator) -> Tensor:

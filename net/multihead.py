@@ -39,17 +39,26 @@ class MultiHead(nn.Module):
         self.head_rows: Tensor  # [heads, K]: rows of the linear layer
         self.absent: Tensor  # [heads, K]: where a head has no class
 
-    def forward(self, images: Tensor, heads: Tensor) -> Tensor:
-        """Scores of each image under its head.
+    @property
+    def num_parameters(self) -> int:
+        """The number of parameters, heads included."""
+        return sum(parameter.numel() for parameter in self.parameters())
+
+    def forward(self, images: Tensor, heads: Tensor | None) -> Tensor:
+        """Scores of each image under its head, or under all heads.
 
         Args:
             images: uint8 ``[B, H, W, C]``.
-            heads: The head of each image, int64 ``[B]``.
+            heads: The head of each image, int64 ``[B]``; None for all heads.
 
         Returns:
-            Float ``[B, K]``, K of the largest head; minus infinity where the image's head has no class.
+            Float ``[B, K]``, K of the largest head; minus infinity where the image's head has no class. For all heads
+            ``[B, sum of num_classes]``, the scores of one head after those of another: ``split(num_classes, dim=1)``
+            takes them apart.
         """
         scores = self.heads(self.backbone(normalise(images)))
+        if heads is None:
+            return scores
         return scores.gather(1, self.head_rows[heads]).masked_fill(self.absent[heads], -torch.inf)
 
     @torch.no_grad()

@@ -13,14 +13,14 @@ import tempfile
 import time
 from pathlib import Path
 
-from baselines import BASELINES
 from tests.small_runs import digits_flags, results_of, start, wait_for, without_progress
+from utils.config import METHODS
 
 MODES = {
     "continual": ["--continual"],
     "multi-task": ["--tasks_per_round", "2"],
     "limited replay": ["--continual", "--replay_frac", "0.2"],
-    **{method: ["--continual", "--method", method] for method in BASELINES},
+    **{method: ["--continual", "--method", method] for method in METHODS if method != "modelzoo"},
 }
 
 

@@ -20,28 +20,39 @@ INVOCATION = Invocation(
 )
 
 
+def make_records(settings: Settings, accuracy: Sequence[Sequence[float]]) -> list[Record]:
+    """Rounds with the accuracies R, NaN where a task has not arrived."""
+    records = []
+    for round_id, row in enumerate(accuracy):
+        seen = {task_id: float(value) for task_id, value in enumerate(row) if not np.isnan(value)}
+        no_loss = dict.fromkeys(seen, 0.0)
+        record = Record(
+            round=round_id,
+            tasks=[round_id],
+            weights={},
+            scored_on=settings.scored_on,
+            train_loss=no_loss,
+            train_accuracy=no_loss,
+            loss=no_loss,
+            accuracy=seen,
+            epoch_loss=[0.0],
+            learner_accuracy={},
+            num_parameters=1000,
+            images_trained=100,
+            images_stored=10 * round_id,
+        )
+        records.append(record)
+    return records
+
+
 def make_run(run_dir: Path, settings: Settings, accuracy: Sequence[Sequence[float]], elapsed_sec: float = 60.0) -> None:
-    """Write a complete run with the accuracies R, NaN where a task has not arrived."""
+    """Write a complete run with the accuracies R."""
     run_dir.mkdir(parents=True)
     (run_dir / "config.yaml").write_text(settings_to_yaml(settings), encoding="utf-8")
-    matrix = np.array(accuracy, dtype=float)
-    with open(run_dir / "rounds.jsonl", "w", encoding="utf-8") as file:
-        for round_id, row in enumerate(matrix):
-            seen = {task_id: value for task_id, value in enumerate(row.tolist()) if not np.isnan(value)}
-            no_loss = dict.fromkeys(seen, 0.0)
-            record = Record(
-                round=round_id,
-                tasks=[round_id],
-                weights={},
-                train_loss=no_loss,
-                train_accuracy=no_loss,
-                test_loss=no_loss,
-                test_accuracy=seen,
-                epoch_loss=[0.0],
-                learner_accuracy={},
-            )
-            file.write(record.model_dump_json() + "\n")
-    summary = make_summary(matrix, settings, elapsed_sec=elapsed_sec, peak_mem_gb=0.5)
+    records = make_records(settings, accuracy)
+    lines = [record.model_dump_json() + "\n" for record in records]
+    (run_dir / "rounds.jsonl").write_text("".join(lines), encoding="utf-8")
+    summary = make_summary(records, settings, elapsed_sec=elapsed_sec, peak_mem_gb=0.5)
     write_json(run_dir / "summary.json", summary.model_dump())
     write_json(run_dir / "env.json", [INVOCATION.model_dump()])
 

@@ -13,16 +13,18 @@ from hypothesis import strategies as st
 from scipy.stats import chisquare
 from torch import nn
 
-from baselines import BASELINES, penalty, project
-from datasets.data import Augmentation, Minibatch
+from baselines import penalty, project
+from datasets.data import Augmentation
+from modelzoo import METHOD_CLASSES
 from net.build_net import build_net
 from net.multihead import normalise
 from tests.small_runs import FOUR_TASKS, digest, settings
 from tests.tiny_zoo import make_tasks, weights_digest
 from utils.records import Round
-from utils.run_net import Training
+from utils.run_net import Minibatch
 from utils.seeding import child_seed
 
+BASELINES = [name for name in METHOD_CLASSES if name != "modelzoo"]
 PLAIN = {"lr": 0.1, "l2_reg": 0.0, "momentum": 0.0, "nesterov": False, "schedule": "constant"}
 
 
@@ -31,7 +33,7 @@ def chosen(method, tasks=FOUR_TASKS, *, recipe=None, **changes):
 
 
 def learner(method, *, tasks=None, classes=FOUR_TASKS, **changes):
-    return BASELINES[method](tasks or make_tasks(classes), chosen(method, classes, **changes))
+    return METHOD_CLASSES[method](tasks or make_tasks(classes), chosen(method, classes, **changes))
 
 
 def rounds(method):
@@ -59,8 +61,8 @@ class TwoParameters(nn.Module):
         return images.flatten(1).to(self.theta.dtype) * self.theta
 
 
-class Recalled:
-    """A memory that always gives the same minibatch."""
+class Same:
+    """Examples that always give the same minibatch."""
 
     def __init__(self, minibatch):
         self.minibatch = minibatch
@@ -68,14 +70,13 @@ class Recalled:
     def __len__(self):
         return 1
 
-    def epoch(self, epoch):
+    def epoch(self, epoch, first=0):
         return [self.minibatch]
 
 
 def one_pixel(x, label):
-    return Minibatch(
-        torch.full((1, 1, 1, 1), x, dtype=torch.uint8), torch.zeros(1, dtype=torch.int64), torch.tensor([label])
-    )
+    zero = torch.zeros(1, dtype=torch.int64)
+    return Minibatch(torch.full((1, 1, 1, 1), x, dtype=torch.uint8), zero, torch.tensor([label]), zero)
 
 
 def gradient_by_hand(a, b, x, label):
@@ -86,8 +87,7 @@ def gradient_by_hand(a, b, x, label):
 
 def step(method, network, minibatch):
     """The parameters after one step of the method."""
-    training = Training(network, lambda *_: [minibatch], 1, method.settings, seed=0, name="", rule=method)
-    list(training.steps())
+    list(method.train_network(network, Same(minibatch)).steps())
     return network.theta.tolist()
 
 
@@ -113,7 +113,7 @@ def test_a_step_of_ewc_worked_by_hand():
     method.network, method.fisher = TwoParameters(0.25, 0.75), [torch.tensor([3.0, 0.5])]
     # 2 w F (theta - theta*): 2 x 2 x 3 x 0.25 = 3, and 2 x 2 x 0.5 x (-1) = -2.
     assert step(method, TwoParameters(*START), NEW) == descended(gradient_by_hand(*START, 2, 1), [3.0, -2.0])
-    loss = method.loss(Training(TwoParameters(*START), None, 1, method.settings, seed=0, name=""), *NEW)
+    loss = method.loss(method.train_network(TwoParameters(*START), Same(NEW)), NEW)
     assert loss.item() == pytest.approx(-math.log(1 - 0.8175745) + 2 * (3 * 0.0625 + 0.5 * 1), abs=1e-6)
 
 
@@ -127,7 +127,7 @@ def test_ewc_clips_the_gradient_at_a_norm_of_100():
 @pytest.mark.usefixtures("in_float64")
 def test_a_step_of_er_worked_by_hand():
     method = learner("er")
-    method.past = Recalled(one_pixel(3, label=0))
+    method.past = Same(one_pixel(3, label=0))
     both = gradient_by_hand(*START, 2, 1), gradient_by_hand(*START, 3, 0)
     assert step(method, TwoParameters(*START), NEW) == descended(*both)
 
@@ -136,7 +136,7 @@ def test_a_step_of_er_worked_by_hand():
 @pytest.mark.parametrize("label", [0, 1], ids=["against", "with"])
 def test_a_step_of_agem_worked_by_hand(label):
     method = learner("agem")
-    method.past = Recalled(one_pixel(3, label))
+    method.past = Same(one_pixel(3, label))
     g, r = gradient_by_hand(*START, 2, 1), gradient_by_hand(*START, 3, label)
     # Both gradients lie along (1, -1): against the reference nothing is left of a step, with it all.
     product = g[0] * r[0] + g[1] * r[1]
@@ -278,14 +278,15 @@ def test_what_is_recalled_are_past_examples_under_their_own_heads(method):
     list(zoo.plan())
     zoo.round_id, zoo.memory = 2, zoo.memory[:2]
     zoo.meet_tasks()
-    recalled = zoo.recall(zoo.begin_training([0, 1, 2]))
+    recalled = zoo.sample_memory(zoo.begin_training([0, 1, 2]))
     assert len(recalled.images) == zoo.settings.recipe.batch
     known = {}
     for t, positions in enumerate(zoo.memory):
         for row, label in zip(tasks[t].train.rows[positions], tasks[t].train.labels[positions], strict=True):
             known[digest([("", tasks[t].train.images[row])])] = (t, int(label))
-    for image, head, label in zip(*recalled, strict=True):
+    for image, head, label, row in zip(*recalled, strict=True):
         assert known[digest([("", image)])] == (int(head), int(label))
+        assert torch.equal(image, tasks[0].train.images[row])  # the same images for all tasks
 
 
 @pytest.mark.parametrize(("num_epochs", "plain"), [(1, True), (2, False)])
@@ -295,7 +296,7 @@ def test_recalled_images_are_augmented_as_new_ones_are(num_epochs, plain):
     list(zoo.plan())
     zoo.round_id, zoo.memory = 3, zoo.memory[:3]
     zoo.meet_tasks()
-    images = zoo.recall(zoo.begin_training([0, 1, 2, 3])).images
+    images = zoo.sample_memory(zoo.begin_training([0, 1, 2, 3])).images
     originals = {digest([("", image)]) for image in tasks[0].train.images}
     assert ({digest([("", image)]) for image in images} <= originals) == plain
 
@@ -315,7 +316,7 @@ def test_stable_sgd_is_the_plain_loop_with_a_rate_that_falls_by_task():
                 wide.take_over(network)
             network = wide.train()
             optimizer = torch.optim.SGD(network.parameters(), lr=0.1 * 0.5**t)
-            for images, heads, labels in method.new.epoch(0):
+            for images, heads, labels, _ in method.new.epoch(0):
                 assert (heads == t).all()
                 optimizer.zero_grad()
                 F.cross_entropy(network(images, heads), labels).backward()
@@ -329,11 +330,11 @@ def test_each_method_learns_its_tasks_and_yields_what_a_zoo_yields(method):
     done = rounds(learner(method, tasks=make_tasks(per_class=30), recipe={"lr": 0.02}, epochs=3))
     assert [event.record.round for event in done] == [0, 1, 2, 3]
     assert [event.record.tasks for event in done] == [[0], [1], [2], [3]]
-    assert [list(event.record.test_accuracy) for event in done] == [[0], [0, 1], [0, 1, 2], [0, 1, 2, 3]]
-    assert all(event.record.test_accuracy[event.record.round] > 0.8 for event in done)
+    assert [list(event.record.accuracy) for event in done] == [[0], [0, 1], [0, 1, 2], [0, 1, 2, 3]]
+    assert all(event.record.accuracy[event.record.round] > 0.8 for event in done)
     assert list(done[2].record.train_loss.values())[:2] == [None, None]
     assert done[2].votes == {0: 1.0, 1: 1.0, 2: 1.0}
-    assert all(event.replaces for event in done)
+    assert all(event.record.replaces for event in done)
 
 
 def test_the_methods_differ():

@@ -1,14 +1,13 @@
 """Runs of one network that learns task after task: saved, grown, and refused where settings do not fit the method."""
 
-from typing import get_args
-
 import pytest
 
-from baselines import BASELINES, AveragedGem, ElasticWeights, ExperienceReplay, OneNetwork
-from modelzoo import METHODS
-from net.zoo import SavedZoo
+from modelzoo import METHOD_CLASSES, ModelZoo
+from net.saved_zoo import SavedZoo
 from tests.small_runs import FOUR_TASKS, results_of, rounds_of, run, settings, tiny_flags, write_benchmark
-from utils.config import FOR_METHODS, Settings
+from tests.tiny_zoo import make_tasks
+from utils.config import METHODS, Recipe, Settings
+from utils.errors import UserError
 
 PLAIN = {"l2_reg": 0.0, "momentum": 0.0, "nesterov": False, "schedule": "constant"}
 
@@ -62,7 +61,7 @@ def test_a_reservoir_grows_by_rounds_but_not_by_tasks(tmp_path, capsys):
     ("more", "line"),
     [
         ("--method er", "method: expected modelzoo without --continual, got er"),
-        ("--continual --method erx", "--method: expected 'modelzoo', 'sgd', 'ewc', 'agem' or 'er', got 'erx'"),
+        ("--continual --method erx", "method: expected one of modelzoo, sgd, ewc, agem, er, got 'erx'"),
         ("--continual --memory 2", "memory: expected 1 with --method modelzoo (it is for agem, er), got 2"),
         (
             "--continual --method sgd --ewc_weight 2",
@@ -95,11 +94,14 @@ def test_names_of_runs_tell_the_method(tmp_path):
     assert one_network("ewc", ewc_weight=10.0).run_name == "tiny-small-continual-ewc-e1-ewc_weight10-s0"
 
 
-def test_each_class_is_its_name():
-    kinds = {"sgd": OneNetwork, "ewc": ElasticWeights, "agem": AveragedGem, "er": ExperienceReplay}
-    assert kinds == BASELINES
+def test_the_names_in_settings_are_those_of_the_classes():
+    assert list(METHOD_CLASSES) == list(METHODS)
+    assert all(method.name == name for name, method in METHOD_CLASSES.items())
+    assert {key for rules in METHODS.values() for key in rules.own} <= {*Settings.model_fields, *Recipe.model_fields}
 
 
-def test_the_names_in_settings_are_those_of_the_methods():
-    assert list(get_args(Settings.model_fields["method"].annotation)) == list(METHODS)
-    assert {name for names in FOR_METHODS.values() for name in names} <= set(METHODS)
+def test_a_class_refuses_the_settings_of_another_method():
+    with pytest.raises(UserError, match=r"method: ModelZoo expected settings with modelzoo, got er"):
+        ModelZoo(make_tasks(), one_network("er"))
+    with pytest.raises(UserError, match=r"method: ExperienceReplay expected settings with er, got modelzoo"):
+        METHOD_CLASSES["er"](make_tasks(), settings())

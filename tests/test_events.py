@@ -32,7 +32,7 @@ def events_of(run_dir):
 
 def expected_events(run_dir):
     rounds = rounds_of(run_dir)
-    accuracies = [record["test_accuracy"] for record in rounds]
+    accuracies = [record["accuracy"] for record in rounds]
     losses = [loss for record in rounds for loss in record["epoch_loss"]]
     expected = {
         "training loss": list(enumerate(losses)),

@@ -11,10 +11,10 @@ from hypothesis.extra.numpy import arrays
 from utils.metrics import (
     average_accuracy,
     backward_transfer,
+    compute_metrics,
     forgetting,
     forgetting_chaudhry,
     learning_accuracy,
-    summarise,
 )
 
 NAN = math.nan
@@ -64,7 +64,7 @@ def test_metrics_of_arrival_need_a_square(metric):
 @given(SQUARES, st.floats(0, 1))
 def test_what_lies_before_a_tasks_arrival_is_not_read(accuracy, other):
     changed = np.where(np.triu(np.ones_like(accuracy), k=1), other, accuracy)
-    assert summarise(changed, continual=True) == summarise(accuracy, continual=True)
+    assert compute_metrics(changed, continual=True) == compute_metrics(accuracy, continual=True)
 
 
 @settings(deadline=None)
@@ -77,7 +77,6 @@ def test_forgetting_is_never_negative_and_covers_what_backward_transfer_loses(ac
 
 
 def test_without_arrivals_only_the_average_has_a_meaning():
-    summary = summarise(np.array([[0.5, 0.5], [0.7, 0.9], [0.8, 0.6]]), continual=False)
+    summary = compute_metrics(np.array([[0.5, 0.5], [0.7, 0.9], [0.8, 0.6]]), continual=False)
     assert summary.pop("average_accuracy") == pytest.approx(0.7)
-    assert set(summary.values()) == {None}
-    assert set(summary) == {"learning_accuracy", "forgetting", "forgetting_chaudhry", "backward_transfer"}
+    assert summary == {}

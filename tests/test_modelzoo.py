@@ -11,7 +11,7 @@ from hypothesis import settings as hypothesis_settings
 from hypothesis import strategies as st
 
 from modelzoo import boosting_weights
-from net.zoo import Average
+from net.average import Average
 from tests.small_runs import FOUR_TASKS, settings
 from tests.tiny_zoo import at_round, grown, make_tasks, recomputed, records, weights_digest
 
@@ -135,7 +135,7 @@ def test_a_continual_zoo_grows_as_in_the_published_figure():
     five = tuple((2 * i, 2 * i + 1) for i in range(5))
     rounds = records(make_tasks(five), settings(five, tasks_per_round=3))
     assert [len(record.tasks) for record in rounds] == [1, 2, 3, 3, 3]
-    assert [list(record.test_accuracy) for record in rounds] == [[*range(round_id + 1)] for round_id in range(5)]
+    assert [list(record.accuracy) for record in rounds] == [[*range(round_id + 1)] for round_id in range(5)]
 
 
 def test_isolated_trains_each_task_alone():
@@ -161,8 +161,8 @@ def test_multi_task_mode_knows_all_tasks_from_the_start():
     assert all(len(record.tasks) == 2 and len(record.weights) == 4 for record in rounds)
     untouched = set(range(4)) - set(rounds[0].tasks)
     for task_id in untouched:
-        assert rounds[0].test_accuracy[task_id] == 0.5
-        assert rounds[0].test_loss[task_id] == pytest.approx(math.log(2))
+        assert rounds[0].accuracy[task_id] == 0.5
+        assert rounds[0].loss[task_id] == pytest.approx(math.log(2))
 
 
 def test_warm_start_gives_the_first_learner_all_tasks_and_no_other():
@@ -183,7 +183,7 @@ def test_tasks_of_two_three_and_ten_classes_grow_together(continual):
     rounds = grown(make_tasks(classes, per_class=6), settings(classes, continual=continual))
     assert all(event.learner.heads.out_features == sum(event.learner.num_classes) for event in rounds)
     assert rounds[-1].record.tasks == [0, 1, 2]
-    assert all(math.isfinite(loss) for event in rounds for loss in event.record.test_loss.values())
+    assert all(math.isfinite(loss) for event in rounds for loss in event.record.loss.values())
 
 
 # ---- nothing is known of the future
@@ -226,11 +226,13 @@ def test_running_averages_equal_those_recomputed_from_the_learners(chosen):
     tasks = make_tasks()
     events = grown(tasks, chosen)
     learned = {task_id for event in events for task_id in event.record.tasks}
-    for task_id, part in itertools.product(learned, ("train", "test")):
+    last = events[-1].record
+    found = {"train": (last.train_loss, last.train_accuracy), "test": (last.loss, last.accuracy)}
+    for task_id, part in itertools.product(learned, found):
+        losses, accuracies = found[part]
         loss, accuracy = recomputed(events, tasks, task_id, part)
-        last = events[-1].record
-        assert getattr(last, f"{part}_loss")[task_id] == pytest.approx(loss, abs=1e-5)
-        assert getattr(last, f"{part}_accuracy")[task_id] == accuracy
+        assert losses[task_id] == pytest.approx(loss, abs=1e-5)
+        assert accuracies[task_id] == accuracy
 
 
 def test_a_task_without_a_learner_is_predicted_uniformly():

@@ -6,8 +6,8 @@ from hypothesis import strategies as st
 
 from net.build_net import MODELS, build_net
 from net.multihead import MultiHead, normalise
+from net.saved_zoo import SavedZoo
 from net.smallconv import SmallConv
-from net.zoo import SavedZoo
 from utils.errors import UserError
 from utils.records import ZooInfo
 

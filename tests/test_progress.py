@@ -6,9 +6,8 @@ import sys
 import pytest
 
 from tests.small_runs import settings
-from utils import progress
-from utils.logger import Screen
-from utils.progress import Progress
+from utils import logger
+from utils.logger import Progress, Screen
 from utils.records import RoundSize
 
 PLAN = [RoundSize(1, 100, 0), RoundSize(2, 300, 0)]
@@ -47,7 +46,7 @@ class Terminal(io.StringIO):
 def clock(monkeypatch):
     """The seconds that have passed, to be set by hand."""
     now = [1000.0]
-    monkeypatch.setattr(progress.time, "monotonic", lambda: now[0])
+    monkeypatch.setattr(logger.time, "monotonic", lambda: now[0])
     Training.looks = 0
     return now
 

@@ -22,10 +22,10 @@ def test_weights_and_losses_of_past_tasks_are_over_what_may_still_be_used():
     tasks = make_tasks(per_class=10)
     zoo = ModelZoo(tasks, settings(replay_frac=0.3))
     events = [event for event in zoo.grow() if isinstance(event, Round)]
-    assert [len(zoo.usable[task_id]) for task_id in range(4)] == [6, 6, 6, 20]  # 3 of 10 a class; the last is new
+    assert [len(zoo.allowed[task_id]) for task_id in range(4)] == [6, 6, 6, 20]  # 3 of 10 a class; the last is new
     record = events[-1].record
     for task_id in range(3):
-        task, kept = tasks[task_id], zoo.usable[task_id]
+        task, kept = tasks[task_id], zoo.allowed[task_id]
         subset = replace(task.train, rows=task.train.rows[kept], labels=task.train.labels[kept])
         on_subset = [*tasks]
         on_subset[task_id] = replace(task, train=subset)
@@ -48,7 +48,7 @@ def test_the_replay_subset_of_a_task_is_drawn_once():
     zoo, kept = ModelZoo(make_tasks(per_class=10), settings(replay_frac=0.3)), []
     for event in zoo.grow():
         if isinstance(event, Round) and event.record.round >= 1:
-            kept.append(zoo.usable[0].tolist())
+            kept.append(zoo.allowed[0].tolist())
     assert len(kept) == 3
     assert kept[0] == kept[1] == kept[2]
 
@@ -78,7 +78,7 @@ def test_replayed_tasks_together_weigh_as_much_as_the_new_one():
     # S_p has 2 of 10 a class: 4 of 20; r = 20 / (4 + 4) = 2.5: each twice, half of them, one a class, once more
     seen = seen_by_learner(zoo, [0, 1, 2])
     for task_id in (0, 1):
-        kept = zoo.usable[task_id]
+        kept = zoo.allowed[task_id]
         assert sorted(seen[task_id][kept].tolist()) == [2, 2, 3, 3]
         for label in (0, 1):
             of_label = tasks[task_id].train.labels[kept] == label
@@ -107,7 +107,7 @@ def test_no_replay_never_draws_a_past_task(tasks_per_round):
     assert all(set(event.votes.values()) == {1.0} for event in rounds)
     assert list(rounds[-1].record.train_loss.values())[:3] == [None] * 3
     assert rounds[-1].record.train_loss[3] is not None
-    assert all(accuracy is not None for accuracy in rounds[-1].record.test_accuracy.values())
+    assert all(accuracy is not None for accuracy in rounds[-1].record.accuracy.values())
 
 
 def test_examples_that_may_not_be_used_again_are_not_looked_at():
@@ -121,7 +121,7 @@ def test_examples_that_may_not_be_used_again_are_not_looked_at():
             if past + 1 < len(tasks):
                 zoo.meet_tasks()  # what the next round begins with; it changes nothing twice
                 gone = torch.ones(len(tasks[past].train), dtype=torch.bool)
-                gone[zoo.usable[past]] = False
+                gone[zoo.allowed[past]] = False
                 tasks[past].train.images[tasks[past].train.rows[gone]] = 0
     assert got == expected
 

@@ -5,7 +5,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from tests.make_runs import CONV, DIGITS, continual
+from tests.make_runs import CONV, DIGITS, continual, make_records
 from utils.command_line import read_command
 from utils.records import make_summary
 from utils.report.figures import averages, published_curves, round_curves, sweep_curves
@@ -19,7 +19,7 @@ def result(row, flags, accuracy_by_seed, column="Digits"):
     settings, runs = read_command([*base, *flags]).settings, {}
     for seed, accuracy in accuracy_by_seed.items():
         matrix = np.array(accuracy)
-        summary = make_summary(matrix, settings, elapsed_sec=1.0, peak_mem_gb=0.5)
+        summary = make_summary(make_records(settings, matrix), settings, elapsed_sec=1.0, peak_mem_gb=0.5)
         runs[seed] = RunRecord(matrix, summary, [], Path(f"s{seed}"))
     return Result(row, column, settings, runs)
 

@@ -8,7 +8,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from tests.make_runs import COLUMN, CONV, DIGITS, continual, make_run, write_suite
+from tests.make_runs import COLUMN, CONV, DIGITS, continual, make_records, make_run, write_suite
 from utils.command_line import read_command
 from utils.errors import UserError
 from utils.plot import draw_accuracy, to_image
@@ -203,7 +203,9 @@ def result(row, finals, *, column="Digits", flags=(), **recipe):
     keys = [word for key, value in recipe.items() for word in (f"--{key}", str(value).lower())]
     settings = read_command([*base, *flags, *keys]).settings
     matrix = np.array(continual(*[finals] * 5))
-    run = RunRecord(matrix, make_summary(matrix, settings, elapsed_sec=1.0, peak_mem_gb=0.5), [], Path("s0"))
+    run = RunRecord(
+        matrix, make_summary(make_records(settings, matrix), settings, elapsed_sec=1.0, peak_mem_gb=0.5), [], Path("s0")
+    )
     return Result(row, column, settings, {0: run})
 
 

@@ -11,7 +11,7 @@ from net.build_net import build_net
 from tests.small_runs import class_images, digest, settings
 from utils.device import choose_device, is_out_of_memory
 from utils.errors import UserError
-from utils.run_net import Training
+from utils.run_net import Minibatch, Training
 
 RECIPE = {"lr": 0.05, "momentum": 0.9, "nesterov": True, "l2_reg": 0.05, "schedule": "cosine", "precision": "fp32"}
 
@@ -31,7 +31,7 @@ class Batches:
     def epoch(self, epoch, first):
         order = torch.randperm(len(self.labels), generator=torch.Generator().manual_seed(epoch))
         for rows in order.split(self.batch)[first:]:
-            yield self.images[rows], self.heads[rows], self.labels[rows]
+            yield Minibatch(self.images[rows], self.heads[rows], self.labels[rows], rows)
 
 
 @pytest.fixture
@@ -48,8 +48,8 @@ def network(model="conv", *, dropout=0.0):
 
 def training(net, batches=None, *, num_epochs=3, seed=7, state=None, **changes):
     batches = batches or Batches()
-    chosen = settings(epochs=num_epochs, recipe=RECIPE | changes)
-    return Training(net, batches.epoch, len(batches), chosen, seed=seed, name="round 4", state=state)
+    recipe = settings(recipe=RECIPE | changes).recipe
+    return Training(net, batches, recipe=recipe, num_epochs=num_epochs, seed=seed, name="round 4", state=state)
 
 
 def weights_digest(net):
@@ -62,7 +62,7 @@ def trained_plainly(net, batches, *, num_epochs, lr, momentum, nesterov, l2_reg,
     velocity = {name: torch.zeros_like(parameter) for name, parameter in net.named_parameters()}
     losses, step, num_steps = [], 0, num_epochs * len(batches)
     for epoch in range(num_epochs):
-        for images, heads, labels in batches.epoch(epoch, 0):
+        for images, heads, labels, _ in batches.epoch(epoch, 0):
             pixels = images.permute(0, 3, 1, 2).contiguous().to(torch.get_default_dtype()) / 255
             scores = net.heads(net.backbone((pixels - 0.5) / 0.25))
             own = [row[:2] if head == 0 else row[2:] for row, head in zip(scores, heads.tolist(), strict=True)]
@@ -100,7 +100,7 @@ def test_training_equals_the_recipe_written_out(in_float64, model, changes):
     learner = training(net, batches, **changes)
     assert list(learner.steps()) == list(range(1, 16))
     losses = trained_plainly(plain, batches, num_epochs=3, **RECIPE | changes)
-    assert sum(learner.epoch_loss) * learner.num_minibatches == pytest.approx(sum(losses), rel=1e-9)
+    assert sum(learner.epoch_loss) * len(learner.examples) == pytest.approx(sum(losses), rel=1e-9)
     for (name, ours), theirs in zip(net.state_dict().items(), plain.state_dict().values(), strict=True):
         assert torch.allclose(ours, theirs, rtol=1e-7, atol=1e-9), name
 

@@ -23,7 +23,7 @@ from tests.small_runs import (
     write_benchmark,
     write_recipe,
 )
-from utils.checkpoint import command_to_resume
+from utils.command_line import command_to_resume
 
 CONTINUAL = ("--continual",)
 
@@ -44,7 +44,7 @@ def test_configurations_of_the_released_code_run(tmp_path):
 def test_the_bundled_digits_need_no_data(tmp_path):
     flags = [*digits_flags(), "--continual", "--data_dir", tmp_path / "nothing", "--run_dir", tmp_path / "run"]
     assert run(*flags) == 0
-    assert json.loads((tmp_path / "run/summary.json").read_text())["average_accuracy"] > 0.6
+    assert json.loads((tmp_path / "run/summary.json").read_text())["metrics"]["average_accuracy"] > 0.6
 
 
 # ---- a zoo that was grown

@@ -3,40 +3,18 @@
 import hashlib
 import io
 import pickle
-import shlex
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Protocol
+from typing import Any
 
-from utils.config import Benchmark, Settings
+from utils.config import METHODS, Benchmark, Settings
 from utils.errors import UserError, in_one_line, short
 from utils.files import write_whole
 from utils.records import TaskInfo
 
-if TYPE_CHECKING:
-    from utils.run_net import Training
-
 DIGEST_BYTES = 32
 STATES_KEPT = 2  # the newest, and the one before it in case the newest is damaged
-
-
-class Growing(Protocol):
-    """A method that grows learners, as the run folder and the screen see it; it can be stopped and taken up again.
-
-    Attributes:
-        round_id: The round in hand.
-        training: The training of the learner in hand; None between two rounds.
-    """
-
-    round_id: int
-    training: "Training[Any] | None"
-
-    def state_dict(self) -> dict[str, Any]:
-        """All that ``load_state_dict`` needs."""
-
-    def load_state_dict(self, state: dict[str, Any]) -> None:
-        """Go on from there."""
 
 
 @dataclass
@@ -47,7 +25,7 @@ class State:
         method: The state of the method.
         zoo: The description of the zoo, as plain values of ZooInfo.
         rounds_bytes: The length of ``rounds.jsonl``.
-        seconds: The seconds by phase of the round in hand.
+        seconds: The seconds by phase of the current round.
         elapsed_sec: How long the run has taken.
         peak_mem_gb: The most memory that it held.
     """
@@ -133,12 +111,12 @@ def settings_to_go_on_with(old: Settings, asked: Settings, *, num_rounds_done: i
     Raises:
         UserError: The settings differ otherwise; the message names them.
     """
-    differing = _differences(old, asked)
+    differing = old.differences(asked)
     grows = (
         old.continual
         and num_rounds_done == old.num_rounds
         and differing.keys() <= {"benchmark.tasks", "benchmark.task_names", "num_rounds", "tasks_per_round"}
-        and (old.method != "er" or "benchmark.tasks" not in differing)  # all classes count for the reservoir's size
+        and (METHODS[old.method].may_grow or "benchmark.tasks" not in differing)
         and asked.num_rounds >= old.num_rounds
         and asked.benchmark.tasks[: len(old.benchmark.tasks)] == old.benchmark.tasks
         and asked.benchmark.names[: len(old.benchmark.names)] == old.benchmark.names
@@ -146,7 +124,7 @@ def settings_to_go_on_with(old: Settings, asked: Settings, *, num_rounds_done: i
         and min(old.tasks_per_round, old.num_rounds) == min(asked.tasks_per_round, old.num_rounds)
     )
     if differing and not grows:
-        listed = "; ".join(f"{key} {now} (the run has {before})" for key, (before, now) in differing.items())
+        listed = "; ".join(f"{key} {short(now)} (the run has {short(had)})" for key, (had, now) in differing.items())
         raise UserError(f"--resume: expected the settings of the run, got {listed}")
     return asked
 
@@ -159,18 +137,6 @@ def with_data_of(settings: Settings, other: Benchmark | None) -> Settings:
         expected = f"dataset: {settings.benchmark.dataset}" + (", and a root" if settings.benchmark.root else "")
         raise UserError(f"--data_config: expected a benchmark with {expected}, as the run has, got {other.dataset}")
     return settings.model_copy(update={"benchmark": settings.benchmark.model_copy(update={"root": other.root})})
-
-
-def _differences(old: Settings, new: Settings) -> dict[str, tuple[str, str]]:
-    """By key, what the run has and what was asked for. Where the data lie makes no difference."""
-
-    def flat(settings: Settings) -> dict[str, Any]:
-        values = settings.computed
-        parts = {f"{part}.{key}": value for part in ("benchmark", "recipe") for key, value in values.pop(part).items()}
-        return {key: value for key, value in (values | parts).items() if key != "benchmark.root"}
-
-    before, now = flat(old), flat(new)
-    return {key: (short(before[key]), short(now[key])) for key in now if before[key] != now[key]}
 
 
 def first_change(before: Sequence[TaskInfo], after: Sequence[TaskInfo]) -> str | None:
@@ -187,14 +153,3 @@ def first_change(before: Sequence[TaskInfo], after: Sequence[TaskInfo]) -> str |
         if old != new:
             return f"{where}, got other images or labels, or another number of them"
     return None
-
-
-def command_line(argv: Sequence[str]) -> str:
-    """The command as it was given."""
-    return shlex.join(["python", "modelzoo.py", *argv])
-
-
-def command_to_resume(argv: Sequence[str]) -> str:
-    """The command line that goes on with this one's run."""
-    rest = [word for word in argv if word not in ("--overwrite", "--resume")]
-    return command_line([*rest, "--resume"])

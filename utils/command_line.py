@@ -1,6 +1,7 @@
 """The command line of ``python modelzoo.py``, typed and checked before anything starts."""
 
 import argparse
+import shlex
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, get_args
@@ -58,13 +59,13 @@ def build_parser() -> argparse.ArgumentParser:
     path: dict[str, Any] = {"type": Path, "metavar": "PATH"}
     run_dir: dict[str, Any] = {"type": Path, "metavar": "RUN_DIR"}
     what = parser.add_argument_group("what is computed")
-    what.add_argument("--config", **path, help="a run folder's config.yaml; flags stand in place of what it says")
+    what.add_argument("--config", **path, help="a run folder's config.yaml; flags override it")
     what.add_argument("--data_config", **path, help="the benchmark (config/dataset/coarse_cifar100.yaml)")
     what.add_argument("--hp_config", **path, help="the recipe (config/hyperparam/wrn.yaml)")
     only = "only these tasks of the benchmark, in this order (all)"
     what.add_argument("--task_ids", type=int, nargs="+", metavar="I", help=only)
     add_flags(what, Settings, on_or_off=True)
-    recipe = parser.add_argument_group("in place of what the recipe says (in brackets: where it says nothing)")
+    recipe = parser.add_argument_group("override the recipe (in brackets: the default)")
     add_flags(recipe, Recipe, on_or_off=True)
     add_flags(parser.add_argument_group("where and how"), Options)
     use = parser.add_argument_group("use a zoo that was grown")
@@ -165,3 +166,14 @@ def _recipe(given: dict[str, Any], before: dict[str, Any]) -> dict[str, Any]:
     result = validate(Recipe, recipe.model_dump() | flags)
     changed = [key for key in Recipe.model_fields if key in changed or getattr(result, key) != getattr(recipe, key)]
     return {"recipe": result, "recipe_name": name, "changed": changed}
+
+
+def command_line(argv: Sequence[str]) -> str:
+    """The command as it was given."""
+    return shlex.join(["python", "modelzoo.py", *argv])
+
+
+def command_to_resume(argv: Sequence[str]) -> str:
+    """The command line that goes on with this one's run."""
+    rest = [word for word in argv if word not in ("--overwrite", "--resume")]
+    return command_line([*rest, "--resume"])

@@ -7,7 +7,7 @@ import re
 from collections.abc import Sequence
 from importlib.util import find_spec
 from pathlib import Path
-from typing import Annotated, Any, Literal, TypeVar
+from typing import Annotated, Any, Literal, NamedTuple, TypeVar
 from unicodedata import normalize
 
 from pydantic import (
@@ -26,7 +26,7 @@ from pydantic import (
 from utils.errors import UserError, short
 from utils.yaml_files import read_yaml, to_yaml
 
-FORMAT = 3  # of run folders; it stands in their config.yaml
+FORMAT = 4  # of run folders; it stands in their config.yaml
 
 
 class Frozen(BaseModel):
@@ -114,9 +114,27 @@ class Recipe(Frozen):
         return self
 
 
-FOR_METHODS = {  # settings, and keys of the recipe, that mean something to some methods alone
-    **dict.fromkeys(("tasks_per_round", "replay_frac", "naive"), ("modelzoo",)),
-    **{"lr_decay": ["sgd", "ewc", "agem", "er"], "memory": ["agem", "er"], "ewc_weight": ["ewc"]},
+class MethodRules(NamedTuple):
+    """What settings are checked against for one method.
+
+    Attributes:
+        own: Settings, and keys of the recipe, that are refused with methods that do not list them too.
+        needs_continual: Whether it needs ``--continual``.
+        may_grow: Whether a finished run may go on with more tasks.
+    """
+
+    own: tuple[str, ...]
+    needs_continual: bool = True
+    may_grow: bool = True
+
+
+# The one list of methods; their classes stand in the table of modelzoo.py, which imports torch.
+METHODS = {
+    "modelzoo": MethodRules(("tasks_per_round", "replay_frac", "naive", "warm_start"), needs_continual=False),
+    "sgd": MethodRules(("lr_decay",)),
+    "ewc": MethodRules(("lr_decay", "ewc_weight")),
+    "agem": MethodRules(("lr_decay", "memory")),
+    "er": MethodRules(("lr_decay", "memory"), may_grow=False),  # its memory's size depends on all classes
 }
 
 
@@ -129,9 +147,7 @@ class Settings(Frozen):
     benchmark_name: str
     recipe_name: str
     changed: tuple[str, ...] = ()
-    method: Literal["modelzoo", "sgd", "ewc", "agem", "er"] = Field(
-        "modelzoo", description="modelzoo, or, with --continual, one network that learns all tasks in turn"
-    )
+    method: str = Field("modelzoo", description=f"one of {', '.join(METHODS)}; all but modelzoo need --continual")
     memory: int = Field(1, ge=1, description="training examples kept of a class, by agem and er")
     ewc_weight: float = Field(1.0, ge=0, description="factor on the penalty of ewc")
     epochs: int = Field(100, ge=1, description="passes over a learner's data; 1 switches augmentation off")
@@ -163,13 +179,15 @@ class Settings(Frozen):
             raise ValueError("warm_start: expected without --continual, where the first learner has one task")
         if self.replay_frac < 1 and not self.continual:
             raise ValueError(f"replay_frac: expected 1 without --continual: no task is past, got {self.replay_frac}")
-        if self.method != "modelzoo" and not self.continual:
+        if self.method not in METHODS:
+            raise ValueError(f"method: expected one of {', '.join(METHODS)}, got {short(self.method)}")
+        if METHODS[self.method].needs_continual and not self.continual:
             raise ValueError(f"method: expected modelzoo without --continual, got {self.method}")
-        for key, methods in FOR_METHODS.items():
+        for key in {key: None for rules in METHODS.values() for key in rules.own}:
             values: Frozen = self.recipe if key in Recipe.model_fields else self
             got, default = getattr(values, key), type(values).model_fields[key].default
-            if self.method not in methods and got != default:
-                by = ", ".join(methods)
+            if key not in METHODS[self.method].own and got != default:
+                by = ", ".join(name for name, rules in METHODS.items() if key in rules.own)
                 raise ValueError(f"{key}: expected {default} with --method {self.method} (it is for {by}), got {got}")
         return self
 
@@ -195,10 +213,18 @@ class Settings(Frozen):
         """The images that accuracies are of: test, or validation."""
         return "validation" if self.validation > 0 else "test"
 
-    @property
-    def computed(self) -> dict[str, Any]:
-        """The settings as plain values, without the names of the files that they came from."""
-        return self.model_dump(mode="json", exclude={"benchmark_name", "recipe_name", "changed"})
+    def differences(self, other: "Settings") -> dict[str, tuple[Any, Any]]:
+        """By key, such as ``epochs`` or ``recipe.lr``: the value here and the other one, where they differ.
+
+        The names of the files are no settings, nor is ``benchmark.root``: where the data lie makes no difference.
+        """
+        mine, others = self._flat(), other._flat()
+        return {key: (mine[key], others[key]) for key in mine if mine[key] != others[key]}
+
+    def _flat(self) -> dict[str, Any]:
+        values = self.model_dump(mode="json", exclude={"benchmark_name", "recipe_name", "changed"})
+        parts = {f"{part}.{key}": value for part in ("benchmark", "recipe") for key, value in values.pop(part).items()}
+        return {key: value for key, value in (values | parts).items() if key != "benchmark.root"}
 
 
 def _in_name(key: str, value: object) -> str:

@@ -22,7 +22,7 @@ class EventFiles:
 
     def __init__(self, folder: Path, rounds: Iterable[Record], settings: Settings, screen: "Screen"):
         self.folder, self.settings, self.screen = folder, settings, screen
-        self.num_losses = 0  # of the round in hand, that are written
+        self.num_losses = 0  # of the current round, that are written
         try:
             from torch.utils.tensorboard import SummaryWriter  # here: importing it takes seconds
 
@@ -45,7 +45,7 @@ class EventFiles:
         """Write a round's losses and accuracies."""
         self.add_losses(record.round, record.epoch_loss)
         self.num_losses = 0
-        accuracy, kind = record.test_accuracy, f"{self.settings.scored_on} accuracy"
+        accuracy, kind = record.accuracy, f"{record.scored_on} accuracy"
         self._write([(f"average {kind}", float(np.mean(list(accuracy.values()))), record.round)])
         names = self.settings.benchmark.names
         self._write((f"{kind}/{t} {names[t]}", value, record.round) for t, value in accuracy.items())

@@ -3,15 +3,10 @@
 Tools differ in these formulas, so each names its source.
 """
 
-import numpy as np
+from collections.abc import Callable
+from typing import NamedTuple
 
-METRIC_NAMES = {
-    "average_accuracy": "average accuracy",
-    "learning_accuracy": "learning accuracy (Riemer et al. 2019)",
-    "forgetting": "forgetting (the authors')",
-    "forgetting_chaudhry": "forgetting (Chaudhry et al. 2018)",
-    "backward_transfer": "backward transfer (Lopez-Paz and Ranzato 2017)",
-}
+import numpy as np
 
 
 def average_accuracy(accuracy: np.ndarray) -> float:
@@ -95,18 +90,6 @@ def backward_transfer(accuracy: np.ndarray) -> float | None:
     return float(np.mean(accuracy[-1, :-1] - np.diagonal(accuracy)[:-1]))
 
 
-def summarise(accuracy: np.ndarray, *, continual: bool) -> dict[str, float | None]:
-    """All metrics by name.
-
-    Args:
-        accuracy: R of the tasks seen, float ``[rounds, T]``.
-        continual: Whether tasks arrive; if they do not, only the average accuracy has a meaning, and the rest is None.
-    """
-    of_arrival = (learning_accuracy, forgetting, forgetting_chaudhry, backward_transfer)
-    values = {metric.__name__: metric(accuracy) if continual else None for metric in of_arrival}
-    return {"average_accuracy": average_accuracy(accuracy)} | values
-
-
 def _square(accuracy: np.ndarray) -> np.ndarray:
     if accuracy.ndim != 2 or accuracy.shape[0] != accuracy.shape[1]:
         raise ValueError(f"accuracy: expected a row a round and a column a task, as many, got {accuracy.shape}")
@@ -117,3 +100,33 @@ def _best(accuracy: np.ndarray, *, after: int) -> np.ndarray:
     """Each task's highest accuracy from its arrival to before round ``after``; minus infinity where there is none."""
     arrived = np.tril(np.ones_like(accuracy, dtype=bool))[:after]
     return np.where(arrived, accuracy[:after], -np.inf).max(axis=0)
+
+
+class Metric(NamedTuple):
+    """A function of R ``[rounds, T]`` over the tasks seen, and its name for people."""
+
+    function: Callable[[np.ndarray], float | None]
+    label: str
+    needs_arrival: bool = True  # whether it has a meaning only where tasks arrive one at a time
+
+
+METRICS = {
+    "average_accuracy": Metric(average_accuracy, "average accuracy", needs_arrival=False),
+    "learning_accuracy": Metric(learning_accuracy, "learning accuracy (Riemer et al. 2019)"),
+    "forgetting": Metric(forgetting, "forgetting (the authors')"),
+    "forgetting_chaudhry": Metric(forgetting_chaudhry, "forgetting (Chaudhry et al. 2018)"),
+    "backward_transfer": Metric(backward_transfer, "backward transfer (Lopez-Paz and Ranzato 2017)"),
+}
+
+
+def compute_metrics(accuracy: np.ndarray, *, continual: bool) -> dict[str, float]:
+    """The metrics that have a meaning, by name.
+
+    Args:
+        accuracy: R, float ``[rounds, T]``, NaN where a task has not arrived; tasks never seen do not count.
+        continual: Whether tasks arrive one at a time.
+    """
+    seen = accuracy[:, ~np.isnan(accuracy[-1])]
+    names = [name for name, metric in METRICS.items() if continual or not metric.needs_arrival]
+    values = {name: METRICS[name].function(seen) for name in names}
+    return {name: value for name, value in values.items() if value is not None}

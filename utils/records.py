@@ -9,7 +9,7 @@ from pydantic import Field, model_validator
 from tabulate import tabulate
 
 from utils.config import Frozen, Settings
-from utils.metrics import METRIC_NAMES, summarise
+from utils.metrics import METRICS, compute_metrics
 
 if TYPE_CHECKING:
     from torch import nn
@@ -19,19 +19,34 @@ class Record(Frozen):
     """A line of ``rounds.jsonl``: the zoo after a round. Losses and accuracies are by task id, accuracies fractions.
 
     A loss or an accuracy on training examples is None for a past task whose examples are not, or may not be, looked at
-    again. ``epoch_loss`` is the mean over an epoch of the loss that is minimised (with ewc's penalty, with er's second
-    loss), ``learner_accuracy`` the learner's own test accuracy on each of its tasks.
+    again.
+
+    Attributes:
+        tasks: The tasks that the learner was trained on.
+        weights: The weight of each task that could be drawn.
+        scored_on: Which images ``loss`` and ``accuracy`` are of.
+        epoch_loss: The mean over an epoch of the loss that is minimised (with ewc's penalty, with er's second loss).
+        learner_accuracy: The learner's own accuracy on each of its tasks.
+        num_parameters: Those of the learner.
+        images_trained: How many images it was trained on, each counted as often as it was used.
+        images_stored: How many training images of past tasks were kept in this round, to be replayed.
+        replaces: Whether the learner stands in place of all learners before it.
     """
 
     round: int
     tasks: list[int]
     weights: dict[int, float]
+    scored_on: Literal["test", "validation"]
     train_loss: dict[int, float | None]
     train_accuracy: dict[int, float | None]
-    test_loss: dict[int, float]
-    test_accuracy: dict[int, float]
+    loss: dict[int, float]
+    accuracy: dict[int, float]
     epoch_loss: list[float]
     learner_accuracy: dict[int, float]
+    num_parameters: int
+    images_trained: int
+    images_stored: int
+    replaces: bool = False
     seconds: dict[str, float] = Field(default_factory=dict)
 
 
@@ -40,13 +55,11 @@ class Round(NamedTuple):
 
     Attributes:
         votes: The learner's weights in the average, by task id, in the order of its heads.
-        replaces: Whether it stands in place of all learners before it.
     """
 
     record: Record
     votes: dict[int, float]
     learner: "nn.Module"
-    replaces: bool = False
 
 
 class TaskInfo(Frozen):
@@ -108,47 +121,82 @@ class Invocation(Frozen):
         return "; ".join(f"{key} {old[key]}, now {new[key]}" for key in new if old[key] != new[key])
 
 
-class Summary(Frozen):
-    """What ``summary.json`` says: the closing metrics, as fractions; None where a metric has no meaning.
+class Cost(Frozen):
+    """What a result costs: the networks and their parameters at test time, the images in training.
 
-    ``scored_on`` are the images that they are of: test or validation.
+    Attributes:
+        learners: Networks in the zoo.
+        parameters: Their parameters, heads included.
+        least_learners: The learners of the task that has the fewest; a task's prediction needs all of its learners.
+        mean_learners: Learners a task, averaged over the tasks seen.
+        most_learners: The learners of the task that has the most.
+        images_stored: Training images of past tasks that were kept to be replayed, at most.
+        images_trained: Images trained on, each counted as often as it was used.
+    """
+
+    learners: int
+    parameters: int
+    least_learners: int
+    mean_learners: float
+    most_learners: int
+    images_stored: int
+    images_trained: int
+
+
+class Summary(Frozen):
+    """What ``summary.json`` says, for people; programs compute the metrics from ``rounds.jsonl``.
+
+    Attributes:
+        scored_on: Which images the accuracies are of.
+        metrics: By name, as fractions, without those that have no meaning for the run.
+        final_accuracy: Of each task seen, at the end.
+        elapsed_sec: How long the run took, in all its invocations.
+        peak_mem_gb: The most memory that it held, in GB (1e9 bytes).
     """
 
     scored_on: Literal["test", "validation"]
-    average_accuracy: float
-    learning_accuracy: float | None
-    forgetting: float | None
-    forgetting_chaudhry: float | None
-    backward_transfer: float | None
+    metrics: dict[str, float]
     final_accuracy: tuple[float, ...]
+    cost: Cost
     num_rounds: int = Field(ge=1)
     elapsed_sec: float = Field(ge=0)
     peak_mem_gb: float = Field(ge=0)
 
 
 def accuracy_matrix(records: Sequence[Record], num_tasks: int) -> np.ndarray:
-    """R, float64 ``[rounds, num_tasks]``: test accuracies, NaN where a task has not arrived."""
+    """R, float64 ``[rounds, num_tasks]``: the accuracies, NaN where a task has not arrived."""
     accuracy = np.full((len(records), num_tasks), np.nan)
     for row, record in zip(accuracy, records, strict=True):
-        row[list(record.test_accuracy)] = list(record.test_accuracy.values())
+        row[list(record.accuracy)] = list(record.accuracy.values())
     return accuracy
 
 
-def make_summary(accuracy: np.ndarray, settings: Settings, *, elapsed_sec: float, peak_mem_gb: float) -> Summary:
-    """The summary of a run.
+def make_cost(records: Sequence[Record]) -> Cost:
+    """The cost of a run, from all its rounds."""
+    last = records[-1]
+    kept = [last] if last.replaces else records
+    predicting = [task_id for record in kept for task_id in (record.accuracy if record.replaces else record.tasks)]
+    learners = [predicting.count(task_id) for task_id in last.accuracy]
+    return Cost(
+        learners=len(kept),
+        parameters=sum(record.num_parameters for record in kept),
+        least_learners=min(learners),
+        mean_learners=sum(learners) / len(learners),
+        most_learners=max(learners),
+        images_stored=max(record.images_stored for record in records),
+        images_trained=sum(record.images_trained for record in records),
+    )
 
-    Args:
-        accuracy: R, float ``[rounds, T]``, NaN where a task has not arrived.
-        settings: The run's settings.
-        elapsed_sec: How long the run took, in all its invocations.
-        peak_mem_gb: The most memory that it held, in GB (1e9 bytes).
-    """
-    seen = accuracy[:, ~np.isnan(accuracy[-1])]
+
+def make_summary(records: Sequence[Record], settings: Settings, *, elapsed_sec: float, peak_mem_gb: float) -> Summary:
+    """The summary of a complete run."""
+    accuracy = accuracy_matrix(records, len(settings.benchmark.tasks))
     return Summary(
-        scored_on=settings.scored_on,
-        **summarise(seen, continual=settings.continual),
-        final_accuracy=tuple(seen[-1].tolist()),
-        num_rounds=len(accuracy),
+        scored_on=records[-1].scored_on,
+        metrics=compute_metrics(accuracy, continual=settings.continual),
+        final_accuracy=tuple(records[-1].accuracy.values()),
+        cost=make_cost(records),
+        num_rounds=len(records),
         elapsed_sec=elapsed_sec,
         peak_mem_gb=peak_mem_gb,
     )
@@ -162,31 +210,40 @@ def round_line(record: Record, settings: Settings) -> str:
     )
     return (
         f"round {record.round:>3} of {settings.num_rounds}   "
-        f"{settings.scored_on} {np.mean(list(record.test_accuracy.values())):7.2%}   "
+        f"{record.scored_on} {np.mean(list(record.accuracy.values())):7.2%}   "
         f"train {train_accuracy:7.2%}   loss {train_loss:.4f}   "
         f"{sum(record.seconds.values()):7.1f} s   tasks {' '.join(map(str, record.tasks))}"
     )
 
 
 def closing_table(records: Sequence[Record], settings: Settings, summary: Summary) -> str:
-    """Each task's accuracy when it was first learned, at the end, and the change; then the metrics."""
+    """Each task's accuracy when it was first learned, at the end, and the change; then the metrics and the cost."""
     accuracy = accuracy_matrix(records, len(settings.benchmark.tasks))
     first_round = {task_id: record.round for record in reversed(records) for task_id in record.tasks}
     rows = []
-    for task_id in np.flatnonzero(~np.isnan(accuracy[-1])).tolist():
-        row = [task_id, settings.benchmark.names[task_id], None, accuracy[-1, task_id], None, "no learner: a guess"]
+    for task_id, at_end in records[-1].accuracy.items():
+        row = [task_id, settings.benchmark.names[task_id], None, at_end, None, "no learner: a guess"]
         if task_id in first_round:
             learned = accuracy[first_round[task_id], task_id]
-            row[2:] = [learned, row[3], 100 * (row[3] - learned), ""]
+            row[2:] = [learned, at_end, 100 * (at_end - learned), ""]
         rows.append(row)
-    metrics = [(text, value) for name, text in METRIC_NAMES.items() if (value := getattr(summary, name)) is not None]
-    size = f"{len(records)} rounds, {len(first_round)} tasks"
-    used = f"{summary.elapsed_sec:.1f} s, {summary.peak_mem_gb:.2f} GB of memory at most"
     headers = ["task", "name", "learned", "at end", "change", ""]
     tasks = table(rows, headers, floatfmt=("", "", ".2%", ".2%", "+.2f", ""), disable_numparse=[1])
+    metrics = table([(METRICS[name].label, value) for name, value in summary.metrics.items()], floatfmt=".2%")
+    size = f"{len(records)} rounds, {len(first_round)} tasks"
+    used = f"{summary.elapsed_sec:.1f} s, {summary.peak_mem_gb:.2f} GB of memory at most"
     held_out = f"{settings.validation:.0%} of each class's training images, held out; test images were not looked at"
     scored = f"\nscored on {held_out}" if settings.validation > 0 else ""
-    return f"\n{tasks}\n\n{table(metrics, floatfmt='.2%')}\n{size}, {used}{scored}"
+    return f"\n{tasks}\n\n{metrics}\n\n{cost_lines(summary.cost)}\n{size}, {used}{scored}"
+
+
+def cost_lines(cost: Cost) -> str:
+    """The cost in two lines: at test time, and in training."""
+    return (
+        f"at test time: learners {cost.learners:,}, parameters in all {cost.parameters:,}, "
+        f"learners a task {cost.least_learners} to {cost.most_learners} (mean {cost.mean_learners:.1f})\n"
+        f"in training: images trained on {cost.images_trained:,}, images stored for replay {cost.images_stored:,}"
+    )
 
 
 def table(rows: Sequence[Sequence[object]], headers: Sequence[str] = (), **options: Any) -> str:

@@ -11,7 +11,6 @@ import os
 import platform
 import re
 import time
-from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -19,9 +18,8 @@ import filelock
 import numpy as np
 
 from utils import checkpoint, files, process, records
-from utils.checkpoint import Growing, State
-from utils.command_line import Grow
-from utils.config import Model, Settings, read_settings, settings_to_yaml, validate
+from utils.checkpoint import State
+from utils.config import Model, Options, Settings, read_settings, settings_to_yaml, validate
 from utils.errors import UserError, in_one_line
 from utils.events import EventFiles
 from utils.records import Invocation, LearnerInfo, Record, Round, Summary, ZooInfo
@@ -29,6 +27,7 @@ from utils.yaml_files import read_yaml
 
 if TYPE_CHECKING:
     from utils.logger import Screen
+    from utils.method import Method
 
 WRITTEN = (  # all that a run writes, and so all that --overwrite deletes
     *("env.json", "log.txt", "rounds.jsonl", "accuracy.csv", "accuracy.png", "summary.json"),
@@ -100,7 +99,7 @@ def read_rounds(run_dir: Path, num_bytes: int | None = None) -> list[Record]:
 def read_accuracy(run_dir: Path) -> np.ndarray:
     """R of a complete run, float ``[rounds, T]``, NaN where a task has not arrived. Raises UserError if damaged."""
     rounds, summary = read_rounds(run_dir), read_summary(run_dir)
-    if len(rounds) != summary.num_rounds or tuple(rounds[-1].test_accuracy.values()) != summary.final_accuracy:
+    if len(rounds) != summary.num_rounds or tuple(rounds[-1].accuracy.values()) != summary.final_accuracy:
         raise UserError(f"{run_dir}: expected rounds.jsonl to end as summary.json says, got other accuracies")
     return records.accuracy_matrix(rounds, len(settings_of(run_dir).benchmark.tasks))
 
@@ -123,10 +122,8 @@ class RunFolder:
         complete: Whether there is nothing left to do.
     """
 
-    def __init__(self, command: Grow, screen: "Screen"):
-        self.settings = command.settings
-        self.options = command.options
-        self.screen = screen
+    def __init__(self, settings: Settings, options: Options, screen: "Screen"):
+        self.settings, self.options, self.screen = settings, options, screen
         self.path = self.options.run_dir or Path("runs") / self.settings.run_name
         self.complete = False
         self.state = State()
@@ -201,13 +198,13 @@ class RunFolder:
         inside = self.path.iterdir() if self.path.exists() else ()
         return [path for path in inside if path.name != ".lock" and not re.fullmatch(r"\..*\.part", path.name)]
 
-    def begin(self, method: Growing, zoo: ZooInfo, argv: Sequence[str], device: str) -> None:
+    def begin(self, method: "Method", zoo: ZooInfo, command: str, device: str) -> None:
         """Take up the run: bring the method to the state, and the files in line with it.
 
         Args:
             method: The method that grows the zoo; it gets its state back.
             zoo: The zoo without its learners.
-            argv: The command line, without the program's name.
+            command: The command line.
             device: The device in words.
 
         Raises:
@@ -224,7 +221,7 @@ class RunFolder:
         self.screen.log = self.path / "log.txt"
         (self.path / "summary.json").unlink(missing_ok=True)  # it would say that the run is complete
         files.write_whole(self.path / "config.yaml", settings_to_yaml(self.settings).encode())  # it marks the folder
-        self._note_invocation(argv, device)
+        self._note_invocation(command, device)
         (self.path / "zoo").mkdir(exist_ok=True)
         (self.path / "rounds.jsonl").touch()
         os.truncate(self.path / "rounds.jsonl", self.state.rounds_bytes)
@@ -251,13 +248,13 @@ class RunFolder:
         for path in (path for pattern in patterns for path in self.path.glob(pattern)):
             path.unlink()
 
-    def _note_invocation(self, argv: Sequence[str], device: str) -> None:
+    def _note_invocation(self, command: str, device: str) -> None:
         """Add to ``env.json``; warn if the run goes on with something else than before."""
         import torch
 
         entries = read_env(self.path)
         now = Invocation(
-            command=checkpoint.command_line(argv),
+            command=command,
             commit=process.commit(),
             python=platform.python_version(),
             torch=torch.__version__,
@@ -270,7 +267,7 @@ class RunFolder:
             self._warnings.append(f"the run went on so far with {changes}: results may differ in the last digits")
         files.write_json(self.path / "env.json", [entry.model_dump() for entry in [*entries, now]])
 
-    def keep(self, event: Round | str, method: Growing) -> None:
+    def keep(self, event: Round | str, method: "Method") -> None:
         """Keep what the method yielded: a round, or the phase in which a minibatch was done.
 
         Raises:
@@ -285,7 +282,7 @@ class RunFolder:
         if time.monotonic() - self._saved >= self.options.checkpoint_every_sec:
             self.save(method)
 
-    def _keep_round(self, done: Round, method: Growing) -> None:
+    def _keep_round(self, done: Round, method: "Method") -> None:
         """Keep a round's learner and record, then the state; then draw, if it is time to, and show a line."""
         self.watch.lap("prediction")
         seconds = {phase: round(sec, 3) for phase, sec in self.watch.seconds.items()}
@@ -310,16 +307,16 @@ class RunFolder:
             file=path.name,
             tasks=list(done.votes),
             votes=done.votes,
-            num_parameters=sum(parameter.numel() for parameter in done.learner.parameters()),
+            num_parameters=done.record.num_parameters,
         )
-        before = () if done.replaces else self.zoo.learners
+        before = () if done.record.replaces else self.zoo.learners
         self._write_zoo(self.zoo.model_copy(update={"learners": (*before, about)}))
 
     def _write_zoo(self, zoo: ZooInfo) -> None:
         self.zoo = zoo
         files.write_json(self.path / "zoo" / "zoo.json", zoo.model_dump())
 
-    def _state(self, method: Growing) -> State:
+    def _state(self, method: "Method") -> State:
         return State(
             method=method.state_dict(),
             zoo=self.zoo.model_dump(),
@@ -329,13 +326,13 @@ class RunFolder:
             peak_mem_gb=max(self.state.peak_mem_gb, process.peak_mem_gb()),
         )
 
-    def save(self, method: Growing) -> None:
+    def save(self, method: "Method") -> None:
         """Save the state. Raises UserError if it cannot be written, or is not finite."""
         checkpoint.save_next_state(self.path, self._state(method))
         self._saved = time.monotonic()
 
-    def _write_accuracy(self) -> np.ndarray:
-        """Write R as a table and as a figure; whatever goes wrong with the figure is a warning. Returns R."""
+    def _write_accuracy(self) -> None:
+        """Write R as a table and as a figure; whatever goes wrong with the figure is a warning."""
         self._drawn = time.monotonic()
         benchmark = self.settings.benchmark
         accuracy = records.accuracy_matrix(read_rounds(self.path), len(benchmark.tasks))
@@ -348,14 +345,14 @@ class RunFolder:
             files.write_whole(self.path / "accuracy.png", to_image(figure))
         except Exception as error:  # drawing runs other people's code on the user's fonts
             self.screen.warn(f"{self.path / 'accuracy.png'}: could not be drawn ({in_one_line(error)})")
-        return accuracy
 
-    def finish(self, method: Growing) -> None:
+    def finish(self, method: "Method") -> None:
         """Write what stays of a complete run, the summary last. Raises UserError if a file cannot be written."""
-        accuracy, state = self._write_accuracy(), self._state(method)
+        self._write_accuracy()
+        state = self._state(method)
         checkpoint.save_state(self.path / "zoo" / "state.pt", state)
         used = {"elapsed_sec": state.elapsed_sec, "peak_mem_gb": state.peak_mem_gb}
-        summary = records.make_summary(accuracy, self.settings, **used)
+        summary = records.make_summary(read_rounds(self.path), self.settings, **used)
         with contextlib.suppress(OSError):  # before the summary, which says: nothing of the run is left
             self._delete("checkpoint/state_*.pt", "checkpoint/.state_*.part")
             (self.path / "checkpoint").rmdir()

@@ -1,13 +1,13 @@
 """Training one learner.
 
-Letters: B examples of a minibatch, K classes.
+Letters: B examples of a minibatch, H x W x C pixels, K classes.
 """
 
 import contextlib
 import math
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import AbstractContextManager
-from typing import Any, Generic, TypeVar, cast
+from typing import Any, Generic, NamedTuple, Protocol, TypeVar, cast
 
 import torch
 import torch.nn as nn
@@ -15,14 +15,38 @@ import torch.nn.functional as F
 from torch import Tensor
 from torch.optim.sgd import sgd
 
-from utils.config import Recipe, Settings
+from utils.config import Recipe
 from utils.errors import UserError
 
 DTYPES = {"fp32": torch.float32, "bf16": torch.bfloat16, "fp16": torch.float16}
 
-Minibatches = Iterable[tuple[Tensor, Tensor, Tensor]]  # images, heads, labels
 Network = TypeVar("Network", bound=nn.Module)
-Epoch = Callable[[int, int], Minibatches]  # from an epoch's number and the first minibatch to be done
+
+
+class Minibatch(NamedTuple):
+    """Training examples.
+
+    Attributes:
+        images: uint8 ``[B, H, W, C]``, augmented.
+        heads: The head that classifies each image, int64 ``[B]``.
+        labels: The label that it should give, int64 ``[B]``.
+        rows: The row of each example in the data set's images, int64 ``[B]``: which examples these are.
+    """
+
+    images: Tensor
+    heads: Tensor
+    labels: Tensor
+    rows: Tensor
+
+
+class Examples(Protocol):
+    """A learner's training examples, in minibatches."""
+
+    def __len__(self) -> int:
+        """How many minibatches an epoch has."""
+
+    def epoch(self, epoch: int, first: int = 0) -> Iterable[Minibatch]:
+        """The minibatches of an epoch, from the ``first`` on."""
 
 
 def diverged(name: str, epoch: int) -> UserError:
@@ -69,15 +93,13 @@ class SGD:
         )
 
 
-class Rule:
-    """Which loss is differentiated, and what is done to its gradient; here: cross-entropy, and nothing."""
+def cross_entropy(training: "Training[Any]", batch: Minibatch) -> Tensor:
+    """The mean cross-entropy of a minibatch, each example under its own head, a scalar."""
+    return F.cross_entropy(training.forward(batch.images, batch.heads), batch.labels)
 
-    def loss(self, training: "Training[Any]", images: Tensor, heads: Tensor, labels: Tensor) -> Tensor:
-        """The loss that is differentiated, a scalar."""
-        return F.cross_entropy(training.forward(images, heads), labels)
 
-    def adjust_gradient(self, training: "Training[Any]") -> None:
-        """Change the gradient before the step."""
+def leave_gradient(training: "Training[Any]") -> None:
+    """Do nothing to a gradient."""
 
 
 class Training(Generic[Network]):
@@ -85,43 +107,49 @@ class Training(Generic[Network]):
 
     Attributes:
         epoch: How many epochs are done.
-        minibatch: How many minibatches of the epoch in hand are done.
+        minibatch: How many minibatches of the current epoch are done.
         epoch_loss: The mean training loss of each epoch that is done, over its minibatches.
+        num_images: How many images the network was trained on so far.
     """
 
     def __init__(
         self,
         network: Network,
-        minibatches_of: Epoch,
-        num_minibatches: int,
-        settings: Settings,
+        examples: Examples,
         *,
+        recipe: Recipe,
+        num_epochs: int,
         seed: int,
         name: str,
+        lr: float | None = None,
         compiled: bool = False,
-        rule: Rule | None = None,
+        loss: Callable[["Training[Any]", Minibatch], Tensor] = cross_entropy,
+        adjust_gradient: Callable[["Training[Any]"], None] = leave_gradient,
         state: dict[str, Any] | None = None,
     ):
         """Prepare the training; ``steps`` does it.
 
         Args:
             network: A module from (images, heads) to scores ``[B, K]``, on the same device as the minibatches.
-            minibatches_of: The minibatches of an epoch, from some minibatch on.
-            num_minibatches: How many minibatches an epoch has.
-            settings: The recipe, and the number of epochs.
+            examples: The minibatches of each epoch.
+            recipe: How the network is trained.
+            num_epochs: The number of epochs.
             seed: The seed of torch's global generator, which dropout draws from; it is set here.
             name: The learner's name in messages.
+            lr: The highest learning rate; None takes the recipe's.
             compiled: Whether the network is compiled first (on a GPU into CUDA graphs, which save kernel launches).
-            rule: How a minibatch becomes a gradient, if not that of the cross-entropy alone.
+            loss: The loss of a minibatch that is differentiated, a scalar.
+            adjust_gradient: May change the gradient before the step.
             state: From ``state_dict``, to go on from there.
         """
-        self.recipe = settings.recipe
+        self.recipe = recipe
+        self.lr = recipe.lr if lr is None else lr
         self.network = network.train()
         self.forward = torch.compile(network, mode="reduce-overhead") if compiled else network
-        self.rule = rule or Rule()
-        self.minibatches_of = minibatches_of
-        self.num_minibatches = num_minibatches
-        self.num_epochs = settings.epochs
+        self.loss_of = loss
+        self.adjust_gradient = adjust_gradient
+        self.examples = examples
+        self.num_epochs = num_epochs
         self.name = name
         self.device = next(network.parameters()).device
         self.optimizer = SGD(network.parameters(), self.recipe)
@@ -132,6 +160,7 @@ class Training(Generic[Network]):
         self.rng_module = torch.get_device_module(self.device)  # torch.cuda, torch.mps: dropout draws on the device
         self.epoch = 0
         self.minibatch = 0
+        self.num_images = 0
         self.epoch_loss: list[float] = []
         torch.manual_seed(seed)
         if state is not None:
@@ -139,23 +168,23 @@ class Training(Generic[Network]):
 
     def __len__(self) -> int:
         """How many minibatches there are in all epochs together."""
-        return self.num_epochs * self.num_minibatches
+        return self.num_epochs * len(self.examples)
 
     @property
     def num_done(self) -> int:
         """How many minibatches are done."""
-        return self.epoch * self.num_minibatches + self.minibatch
+        return self.epoch * len(self.examples) + self.minibatch
 
     @property
     def rate(self) -> float:
         """The learning rate of the next minibatch."""
         if self.recipe.schedule == "constant":
-            return self.recipe.lr
-        return self.recipe.lr * (1 + math.cos(math.pi * self.num_done / len(self))) / 2
+            return self.lr
+        return self.lr * (1 + math.cos(math.pi * self.num_done / len(self))) / 2
 
     @property
     def loss(self) -> float:
-        """The mean training loss of the epoch in hand, or of the one before it; reading it waits for the device."""
+        """The mean training loss of the current epoch, or of the one before it; reading it waits for the device."""
         return float(self.loss_sum) / self.minibatch if self.minibatch else [math.nan, *self.epoch_loss][-1]
 
     def steps(self) -> Iterator[int]:
@@ -167,8 +196,8 @@ class Training(Generic[Network]):
             UserError: The loss or the weights are not finite; the message names learner and epoch.
         """
         while self.epoch < self.num_epochs:
-            for images, heads, labels in self.minibatches_of(self.epoch, self.minibatch):
-                self._step(images, heads, labels)
+            for batch in self.examples.epoch(self.epoch, self.minibatch):
+                self._step(batch)
                 self.minibatch += 1
                 yield self.num_done
             self.check_finite()
@@ -177,18 +206,19 @@ class Training(Generic[Network]):
             self.epoch += 1
             self.minibatch = 0
 
-    def _step(self, images: Tensor, heads: Tensor, labels: Tensor) -> None:
+    def _step(self, batch: Minibatch) -> None:
         with self.autocast:
-            loss = self.rule.loss(self, images, heads, labels)
+            loss = self.loss_of(self, batch)
         self.network.zero_grad()
         self.scaler.scale(loss).backward()
-        self.rule.adjust_gradient(self)
+        self.adjust_gradient(self)
         self.scaler.step(self.optimizer, lr=self.rate)  # type: ignore[arg-type]  # see SGD
         self.scaler.update()
         self.loss_sum += loss.detach()
+        self.num_images += len(batch.labels)
 
     def check_finite(self) -> None:
-        """Raise UserError if the losses of the epoch in hand or the network's weights are not finite."""
+        """Raise UserError if the losses of the current epoch or the network's weights are not finite."""
         values = [self.loss_sum, *self.network.state_dict().values()]
         if not all(bool(torch.isfinite(value).all()) for value in values):
             raise diverged(self.name, self.epoch)
@@ -204,6 +234,7 @@ class Training(Generic[Network]):
             "epoch": self.epoch,
             "minibatch": self.minibatch,
             "epoch_loss": self.epoch_loss,
+            "num_images": self.num_images,
             "random": torch.get_rng_state(),
             "random_gpu": None if self.device.type == "cpu" else self.rng_module.get_rng_state().cpu(),
         }
@@ -213,7 +244,8 @@ class Training(Generic[Network]):
         self.optimizer.velocities = [velocity.to(self.device) for velocity in state["velocities"]]
         self.scaler.load_state_dict(state["scaler"])
         self.loss_sum = state["loss_sum"].to(self.device)
-        self.epoch, self.minibatch, self.epoch_loss = state["epoch"], state["minibatch"], state["epoch_loss"]
+        for key in ("epoch", "minibatch", "epoch_loss", "num_images"):
+            setattr(self, key, state[key])
         torch.set_rng_state(state["random"])
         if self.device.type != "cpu" and state["random_gpu"] is not None:
             self.rng_module.set_rng_state(state["random_gpu"])

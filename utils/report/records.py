@@ -50,7 +50,7 @@ class Result:
 
     def values(self, metric: str) -> list[float]:
         """A metric of each run that has it, as a fraction."""
-        values = [getattr(run.summary, metric) for run in self.runs.values()]
+        values = [run.summary.metrics.get(metric) for run in self.runs.values()]
         return [value for value in values if value is not None]
 
     def final_accuracy(self) -> dict[int, tuple[float, ...]]:
@@ -75,8 +75,7 @@ class Result:
 
     def differing(self, other: "Result", *, besides: set[str]) -> list[str]:
         """The settings in which two results differ, besides some."""
-        mine, others = self.settings.computed, other.settings.computed
-        return [key for key in mine if key not in besides and mine[key] != others[key]]
+        return [key for key in self.settings.differences(other.settings) if key.partition(".")[0] not in besides]
 
 
 def scored_in_all(results: Sequence[Result]) -> str:

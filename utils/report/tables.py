@@ -9,7 +9,7 @@ from typing import Any, NamedTuple
 import numpy as np
 from tabulate import tabulate
 
-from utils.metrics import METRIC_NAMES
+from utils.metrics import METRICS
 from utils.report.records import Result
 from utils.report.statistics import Comparison, Estimate, estimate, holm, paired_by_task
 from utils.suite.file import Suite
@@ -175,7 +175,7 @@ def details_table(lines: Sequence[Line], scored: str) -> Table:
     sources = list(dict.fromkeys(line.source for line in lines if line.source))
     rows = []
     for line in lines:
-        names = [line.benchmark, line.method, METRIC_NAMES[line.metric]]
+        names = [line.benchmark, line.method, METRICS[line.metric].label]
         ours = [mean_and_std(line.ours), interval(line.ours), str(line.ours.n if line.ours else 0)]
         published = f"{percent(line.published)} [{sources.index(line.source) + 1}]" if line.source else ""
         elapsed = duration(line.mean_elapsed_sec) if line.mean_elapsed_sec is not None else ""

@@ -17,7 +17,7 @@ from pydantic import Field, StrictInt, StrictStr, model_validator
 from utils.command_line import Grow, read_command
 from utils.config import Frozen, Recipe, Settings, read_settings, validate
 from utils.errors import UserError, in_one_line
-from utils.metrics import METRIC_NAMES
+from utils.metrics import METRICS
 from utils.yaml_files import read_yaml
 
 MOST_LETTERS = 200  # of a folder's name: file systems take 255
@@ -105,7 +105,7 @@ class Suite(Frozen):
             if "" in slugs or len(slugs) < len(names):
                 raise ValueError(f"{kind}: expected names that differ in letters or digits, got {', '.join(names)}")
         for metric in self.metrics:
-            _known("metrics", metric, METRIC_NAMES)
+            _known("metrics", metric, METRICS)
         for name, column in self.columns.items():
             for row in column.rows:
                 _known(f"columns.{name}.rows", row, self.rows)
@@ -114,7 +114,7 @@ class Suite(Frozen):
             raise ValueError(f"published: expected a number once, got {places}")
         for row, metric, name in places:
             _known("published.row", row, self.rows)
-            _known("published.metric", metric, METRIC_NAMES)
+            _known("published.metric", metric, METRICS)
             _known("published.percent", name, self.columns)
         if self.sweep:
             _known("sweep", self.sweep, SETTINGS)
@@ -168,8 +168,7 @@ class Cell(NamedTuple):
         path = self.run_dir(seed) / "config.yaml"
         if not path.exists():
             return None
-        old, new = read_settings(path).computed, self.settings_of(seed).computed
-        keys = [key for key in new if old[key] != new[key]]
+        keys = self.settings_of(seed).differences(read_settings(path))
         return f"{path}: expected the suite's settings, got others for {', '.join(keys)}" if keys else None
 
 
