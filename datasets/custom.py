@@ -8,7 +8,7 @@ from unicodedata import normalize
 
 import numpy as np
 import torch
-from PIL import Image, ImageOps
+from PIL import Image, ImageOps, PngImagePlugin
 from torch import Tensor
 from tqdm import tqdm
 
@@ -25,6 +25,8 @@ _DEEP_MODES = ("I", "I;16", "I;16B", "I;16L", "I;16N", "F")  # grey of more than
 _ORIENTATION = 0x0112  # the EXIF tag that says how an image is to be turned upright
 # By the tag's value from 2 on; the last four exchange height and width. Pillow's own exif_transpose fails on odd tags.
 _TURNS = ("FLIP_LEFT_RIGHT", "ROTATE_180", "FLIP_TOP_BOTTOM", "TRANSPOSE", "ROTATE_270", "TRANSVERSE", "ROTATE_90")
+# Comments and colour profiles are not needed, but Pillow reads them, and refuses one of more than 1 MB when unpacked.
+PngImagePlugin.MAX_TEXT_CHUNK = PngImagePlugin.MAX_TEXT_MEMORY  # 64 MB, its limit for all comments of a file together
 
 _Images = dict[str, list[Path]]  # the files of each class by its name, in Unicode's composed form
 
@@ -79,7 +81,7 @@ def read_image(path: Path, *, size: tuple[int, int] | None, channels: int) -> Te
 
     Raises:
         UserError: The file is not there, is neither PNG nor JPEG, is damaged or cut off, has more than 8 bits of grey,
-            or so many pixels that Pillow takes it for an attack.
+            or so many pixels or metadata (64 MB) that Pillow takes it for an attack.
     """
     with _opened(path) as image:
         if size is not None:

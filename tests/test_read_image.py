@@ -1,7 +1,7 @@
 import numpy as np
 import pytest
 import torch
-from PIL import Image
+from PIL import Image, PngImagePlugin
 
 from datasets.custom import read_image
 from tests.make_data import make_image
@@ -90,6 +90,18 @@ def test_transparent_pixels_show_a_white_ground(tmp_path, mode, channels):
 def test_a_colour_that_stands_for_transparency_shows_a_white_ground(tmp_path):
     Image.new("RGB", (2, 2), (9, 8, 7)).save(tmp_path / "a.png", transparency=(9, 8, 7))
     assert read_image(tmp_path / "a.png", size=None, channels=3).min() == 255
+
+
+@pytest.mark.parametrize("kind", ["zTXt", "iTXt", "iCCP"])  # a comment, one in Unicode, a colour profile
+def test_a_png_with_large_metadata_is_read(tmp_path, kind):
+    path, large, chunks = tmp_path / "a.png", "x" * 2_000_000, PngImagePlugin.PngInfo()
+    if kind == "zTXt":
+        chunks.add_text("Comment", large, zip=True)
+    elif kind == "iTXt":
+        chunks.add_itxt("Comment", large, zip=True)
+    image = make_image(path, (12, 10), pnginfo=chunks, icc_profile=large.encode() if kind == "iCCP" else None)
+    assert kind.encode() in path.read_bytes()
+    assert np.array_equal(read_image(path, size=None, channels=3), np.array(image))
 
 
 @pytest.mark.parametrize("suffix", [".png", ".jpg"])
