@@ -34,7 +34,14 @@ from net.saved_zoo import SavedZoo
 from utils.checkpoint import first_change, with_data_of
 from utils.command_line import Grow, Use, command_line, command_to_resume, read_command
 from utils.config import Settings, settings_to_yaml
-from utils.device import describe_device, is_out_of_memory, seconds_by_flags, seconds_each, set_up_process
+from utils.device import (
+    describe_device,
+    describe_invocation,
+    is_out_of_memory,
+    seconds_by_flags,
+    seconds_each,
+    set_up_process,
+)
 from utils.errors import StopSignal, UserError
 from utils.logger import Progress, Screen, open_screens
 from utils.method import Method
@@ -249,11 +256,13 @@ def grow(command: Grow, argv: list[str], device: torch.device, screen: Screen, s
             return
         settings, method_class = folder.settings, METHOD_CLASSES[folder.settings.method]
         tasks = build_dataset(settings, command.options, device)
-        method = method_class(tasks, settings, compiled=command.options.compile)
+        compiled, precision = command.options.compile, settings.recipe.precision
+        method = method_class(tasks, settings, compiled=compiled)
         learner = method.build_learner([0])  # before a folder is made
         if settings.recipe.dropout > 0 and not any(isinstance(part, torch.nn.Dropout) for part in learner.modules()):
             screen.warn(f"dropout {settings.recipe.dropout}: the network {settings.recipe.model} has no dropout")
-        folder.begin(method, describe_zoo(tasks, settings), command_line(argv), describe_device(device))
+        invocation = describe_invocation(command_line(argv), device, precision, compiled=compiled)
+        folder.begin(method, describe_zoo(tasks, settings), invocation)
         stop.defer()
         with Progress(screen, method_class(tasks, settings).plan(), settings) as progress:
             for event in method.grow():

@@ -16,7 +16,14 @@ CONV = ROOT / "config/hyperparam/conv.yaml"
 COLUMN = {"benchmark": str(DIGITS), "recipe": str(CONV)}
 ROWS = {"Isolated": "--continual --tasks_per_round 1", "Model Zoo, b = 2": "--continual --tasks_per_round 2"}
 INVOCATION = Invocation(
-    command="python modelzoo.py", commit="abc123", python="3", torch="2", device="a test", threads=1, compiled=False
+    command="python modelzoo.py",
+    commit="abc123",
+    python="3",
+    torch="2",
+    device="a test",
+    threads=1,
+    precision="fp32",
+    compiled=False,
 )
 
 

@@ -5,7 +5,7 @@ import numpy as np
 import pytest
 
 from tests.make_runs import continual
-from utils.plot import Curve, draw_accuracy, draw_rounds, draw_sweep, spread_out, to_image
+from utils.plot import draw_accuracy, spread_out, to_image
 
 NAMES = ("a", "b", "c")
 R = np.array(continual(0.5, 0.6, 0.7))
@@ -32,33 +32,6 @@ def test_evolution_shows_isolated_tasks_as_crosses():
     assert accuracy_figure(R, NAMES, continual=True) != accuracy_figure(
         R, NAMES, continual=True, isolated=np.array([0.5, 0.5, 0.5])
     )
-
-
-def test_rounds_with_levels_and_published_curves():
-    x = np.array([1, 2, 3])
-    ours = Curve("ours", x, np.array([0.5, 0.6, 0.7]), np.array([0.1, 0.0, 0.1]))
-    level = Curve("all at once", np.array([0]), np.array([0.8]))
-    theirs = Curve("theirs", x, np.array([0.4, 0.4, 0.4]))
-    size(to_image(draw_rounds([ours], [level], [theirs], title="title", source="a source")))
-
-
-@pytest.mark.parametrize(
-    ("std", "numeric", "notes"),
-    [
-        (None, True, ""),
-        (np.array([np.nan, 0.1]), True, "bars: ± 1 standard deviation over seeds"),
-        (None, False, "values of the setting at equal distances"),
-        (
-            np.array([0.1, 0.1]),
-            False,
-            "bars: ± 1 standard deviation over seeds; values of the setting at equal distances",
-        ),
-    ],
-)
-def test_a_sweep_speaks_of_bars_where_there_are_any(std, numeric, notes):
-    curves = [Curve("one seed", np.array([0, 1]), np.array([0.4, 0.5])), Curve("ours", np.arange(2), np.ones(2), std)]
-    figure = draw_sweep(curves, xlabel="lr", ticks={0: "0", 1: "1"}, numeric=numeric, title="title")
-    assert figure.get_supxlabel() == notes
 
 
 def test_names_are_text_whatever_letters_they_have():

@@ -1,8 +1,10 @@
 import csv
 import itertools
 import re
+import shutil
 
 import numpy as np
+import pandas as pd
 import pytest
 import yaml
 from scipy import stats
@@ -10,24 +12,35 @@ from scipy import stats
 from tests.make_runs import COLUMN, CONV, DIGITS, INVOCATION, continual, make_run
 from utils.command_line import read_command
 from utils.files import write_json
+from utils.metrics import METRICS, Metric
 from utils.report import __main__ as report
-from utils.report.records import of_folders
+from utils.report.records import NO_SEED, make_results, of_folders, read_labelled_csv
 from utils.report.statistics import estimate, holm, paired_by_task, rank_correlation, wilcoxon_p
-from utils.suite.file import read_cells, read_labelled_csv, read_suite
+from utils.suite.file import read_cells, read_suite
 
 
 def test_mean_std_and_interval_worked_by_hand():
-    found = estimate([0.7, 0.8, 0.9])
-    assert (found.mean, found.std, found.n) == pytest.approx((0.8, 0.1, 3))
+    found = estimate([0.4, 0.5, 0.6])
+    assert (found.mean, found.std, found.n) == pytest.approx((0.5, 0.1, 3))
     assert estimate([0.7]) == (0.7, None, None, None, 1)
     assert found.high - found.mean == pytest.approx(4.302653 * 0.1 / 3**0.5, rel=1e-6)  # t(2) at 97.5 %
     assert found.mean - found.low == pytest.approx(found.high - found.mean)
 
 
+def test_an_interval_of_accuracies_ends_at_0_and_1():
+    assert estimate([0.1, 0.9], least=0.0)[2:4] == (0.0, 1.0)
+    assert estimate([-0.9, 0.9])[2:4] == (-1.0, 1.0)
+
+
+def by_seed(finals):
+    """The accuracies at the end, a row a seed."""
+    return pd.DataFrame.from_dict(finals, orient="index")
+
+
 def test_paired_by_task_averages_the_common_seeds_of_each_task():
     ours = {0: [0.6, 0.7, 0.8, 0.9, 1.0], 1: [0.8, 0.9, 1.0, 1.1, 1.2], 7: [0.0] * 5}
     other = {0: [0.6, 0.6, 0.6, 0.6, 0.6], 1: [0.6, 0.6, 0.6, 0.6, 0.6]}
-    found = paired_by_task(ours, other)
+    found = paired_by_task(by_seed(ours), by_seed(other))
     assert found.seeds == (0, 1)
     assert found.difference.mean == pytest.approx(0.3)  # 0.1, 0.2, ..., 0.5
     assert found.difference.std == pytest.approx((0.1 / 4) ** 0.5)
@@ -37,13 +50,19 @@ def test_paired_by_task_averages_the_common_seeds_of_each_task():
 
 @pytest.mark.parametrize(("other"), [{1: [0.5, 0.5]}, {0: [0.5]}])
 def test_methods_without_a_common_seed_or_task_are_not_compared(other):
-    assert paired_by_task({0: [0.5, 0.5]}, other) is None
+    assert paired_by_task(by_seed({0: [0.5, 0.5]}), by_seed(other)) is None
+
+
+def test_where_the_seeds_of_one_are_not_known_all_seeds_are_averaged():
+    found = paired_by_task(by_seed({0: [0.5, 0.7], 1: [0.7, 0.7]}), by_seed({NO_SEED: [0.5, 0.5]}))
+    assert found.difference.mean == pytest.approx(0.15)
+    assert found.seeds == (0, 1)
 
 
 def test_equal_differences_are_ties_and_none_is_a_zero_however_they_round():
     ours = {0: [0.1, 0.6, 0.3, 0.9], 1: [0.2, 0.7, 0.5, 0.9], 2: [0.3, 0.8, 0.4, 0.9]}
     other = {0: [0.3, 0.3, 0.1, 1.0], 1: [0.2, 0.4, 0.2, 1.1], 2: [0.1, 0.5, 0.0, 1.2]}
-    found = paired_by_task(ours, other)
+    found = paired_by_task(by_seed(ours), by_seed(other))
     assert found.difference.mean == pytest.approx((0 + 0.3 + 0.3 - 0.2) / 4)
     assert (found.num_zeros, found.wilcoxon_p) == (1, 0.5)  # of ranks 2.5, 2.5, -1: 4 of 8 signs are as extreme
 
@@ -121,6 +140,8 @@ def test_report_of_run_folders(every_image, folders, capsys):
         "report.csv",
         "report.tex",
         "comparisons.csv",
+        "records.csv",
+        "runs.csv",
         "evolution_continual_b5_e1_split_digits_conv.png",
         "evolution_continual_b5_e1_split_digits_conv.pdf",
         "rounds_split_digits_conv.png",
@@ -157,7 +178,7 @@ def test_report_of_a_suite_beside_the_published(tmp_path, capsys):
     assert report.main(["--suite", str(path), "--suite_dir", str(tmp_path / "runs")]) == 0
     lines = capsys.readouterr().out.splitlines()
     isolated = next(line.split() for line in lines if line.startswith("Digits") and "average" in line)
-    assert isolated[4:] == ["80.00", "±", "10.00", "55.16", "to", "104.84", "3", "79.00", "[1]", "+1.00", "60", "s"]
+    assert isolated[4:] == ["80.00", "±", "10.00", "55.16", "to", "100.00", "3", "79.00", "[1]", "+1.00", "60", "s"]
     assert "[1] a page" in lines
     assert any("forgetting" in line and "10.00" in line for line in lines)  # (0.9 - 0.4) / 5
     assert any(line.startswith("More digits") and "not run" in line for line in lines)
@@ -181,10 +202,9 @@ def test_runs_on_benchmarks_of_one_name_and_other_tasks_are_not_compared(tmp_pat
 
 
 def test_crosses_are_those_of_isolated_with_the_same_recipe_and_epochs(folders):
-    results, _ = of_folders([folders / "alone0", folders / "zoo0"])
+    alone, zoo = make_results(of_folders([folders / "alone0", folders / "zoo0"])[0], [])
     make_run(folders / "long", settings("--epochs", "9", "--seed", "0"), continual(*[0.9] * 5))
-    (long,), _ = of_folders([folders / "long"])
-    alone, zoo = results
+    (long,) = make_results(of_folders([folders / "long"])[0], [])
     assert alone.is_isolated_of(zoo)
     assert not alone.is_isolated_of(long)
     assert not zoo.is_isolated_of(zoo)
@@ -272,9 +292,9 @@ def test_competition_matches_by_name(every_image, tmp_path, capsys):
     assert "correlation with the published matrix: +1.000 over 6 entries" in text
     assert "mean gain by a second task +3.50 points (published +3.50)" in text
     assert "0+1" not in text  # the matrix shows the pairs, no table does
-    names, rows = read_labelled_csv(tmp_path / "runs/report/competition.csv")
-    assert names == ["0 and 1", "2 and 3", "4 and 5"]
-    np.testing.assert_allclose(list(rows.values()), [[0, 0.01, 0.02], [0.03, 0, 0.04], [0.05, 0.06, 0]])
+    matrix = read_labelled_csv(tmp_path / "runs/report/competition.csv")
+    assert list(matrix) == list(matrix.index) == ["0 and 1", "2 and 3", "4 and 5"]
+    np.testing.assert_allclose(matrix, [[0, 0.01, 0.02], [0.03, 0, 0.04], [0.05, 0.06, 0]])
     assert (tmp_path / "runs/report/competition.png").exists()
 
 
@@ -289,7 +309,7 @@ def test_p_values_are_corrected_and_zeros_are_told(tmp_path, capsys):
     make_suite_runs(path, tmp_path / "runs", runs)
     assert report.main(["--suite", str(path), "--suite_dir", str(tmp_path / "runs")]) == 0
     text = capsys.readouterr().out
-    cells = [re.split("  +", line) for line in text.splitlines() if line.startswith("Digits") and " A " in line]
+    cells = [re.split("  +", line) for line in text.splitlines() if line.startswith("Digits") and " to " in line]
     assert [line[5:8] for line in cells[-2:]] == [["5 (1 zero)", "0.12", "0.12"], ["5", "0.062", "0.12"]]
     assert "corrected for the number of comparisons in this table (2)" in text
     with open(tmp_path / "runs/report/comparisons.csv", encoding="utf-8") as file:
@@ -317,7 +337,7 @@ def test_some_pairs_are_compared_with_the_same_entries(tmp_path, capsys):
     ("matrix", "pair", "message"),
     [
         ("row,A,B\nA,0,6\nB,4,0\n", {}, "competition.names: expected each task's name in"),
-        ("row,A,B\nA,0\nB,4,0\n", {}, "published.csv: expected a header"),
+        ("row,A,B\nA,0,1,2,3\nB,4,0\n", {}, "published.csv: expected a header"),
         ("", {}, "published.csv: expected a header"),
         ("row,A\nB,x\n", {}, "published.csv: expected a header"),
         (SOME_MATRIX, {"flags": "--task_ids 0 1 --epochs 7"}, "as the tasks alone, got other epochs"),
@@ -334,8 +354,12 @@ def test_a_competition_that_does_not_fit(tmp_path, capsys, monkeypatch, matrix, 
 @pytest.mark.parametrize(
     ("argv", "message"),
     [
-        ([], "expected run folders or --suite"),
+        ([], "expected run folders, or --suite SUITE.yaml or --records DIR, got neither"),
         (["x", "--suite", "y"], "got both"),
+        (["x", "--records", "y"], "got both"),
+        (["--records", "nowhere"], "nowhere/records.csv: expected a table of runs as csv"),
+        (["zoo0", "--with", "zoo0/config.yaml"], "zoo0/config.yaml: expected"),
+        (["zoo0", "--metrics", "colour"], "--metrics: invalid choice: 'colour'"),
         (["x", "--suite_dir", "y"], "--suite_dir: expected beside --suite"),
         (["nowhere"], "nowhere: expected a run folder"),
         (["--suite", "nowhere.yaml"], "nowhere.yaml"),
@@ -352,3 +376,124 @@ def test_mistakes_are_a_line_and_status_2(argv, message, folders, capsys, monkey
     assert message in said.err
     assert said.err.count("\n") == 1
     assert ("80.00 (1)" in said.out) == ("--out" in argv)  # the table is printed even if it cannot be written
+
+
+# ---- the two tables, and methods from elsewhere
+
+
+def test_a_report_is_made_again_from_its_two_tables(every_image, folders, capsys):
+    paths = [path for path in run_folders(folders) if "broken" not in path]
+    assert report.main([*paths, "--out", str(folders / "out")]) == 0
+    first = {path.name: path.read_bytes() for path in (folders / "out").iterdir()}
+    screen = capsys.readouterr().out
+    (folders / "moved").mkdir()
+    for name in ("records.csv", "runs.csv"):
+        (folders / "moved" / name).write_bytes(first[name])
+    for path in paths:
+        shutil.rmtree(path)
+    assert report.main(["--records", str(folders / "moved"), "--out", str(folders / "out")]) == 0
+    assert {path.name: path.read_bytes() for path in (folders / "out").iterdir()} == first
+    assert capsys.readouterr().out == screen
+
+
+def test_a_suites_report_is_made_again_without_its_runs(tmp_path, capsys):
+    path = write_suite(tmp_path / "suite.yaml", metrics=["average_accuracy", "forgetting"])
+    runs = {seed: continual(*[0.7 + 0.1 * seed] * 5) for seed in range(3)}
+    make_suite_runs(path, tmp_path / "runs", {("Isolated", "Digits"): runs})
+    argv = ["--suite", str(path), "--suite_dir", str(tmp_path / "runs")]
+    assert report.main(argv) == 0
+    kept = tmp_path / "runs/report"
+    first = {path.name: path.read_bytes() for path in kept.glob("*.*") if path.suffix != ".png"}
+    shutil.rmtree(tmp_path / "runs/isolated")
+    assert report.main([*argv, "--records", str(kept)]) == 0
+    assert {path.name: path.read_bytes() for path in kept.glob("*.*") if path.suffix != ".png"} == first
+    write_suite(path, flags="--epochs 2 --continual")
+    capsys.readouterr()
+    assert report.main([*argv, "--records", str(kept), "--out", str(tmp_path / "out")]) == 0
+    text = capsys.readouterr().out
+    assert "left out: Digits / Isolated / 2: not a run of the suite" in text
+    assert "80.00" not in text
+
+
+def test_the_two_tables_hold_each_accuracy_and_how_each_run_was_made(folders):
+    assert report.main([str(folders / "zoo1"), "--out", str(folders / "out")]) == 0
+    records, runs = (pd.read_csv(folders / "out" / name) for name in ("records.csv", "runs.csv"))
+    assert list(records) == ["benchmark", "method", "seed", "round", "task", "accuracy"]
+    assert len(records) == 15
+    assert records.iloc[-1].tolist() == ["split_digits-conv", "continual-b5-e1", 1, 4, 4, 0.9]
+    (run,) = runs.to_dict("records")
+    made = {"commit": "abc123", "torch": 2, "device": "a test", "threads": 1, "precision": "fp32"}
+    cost = {"learners": 5, "parameters": 5000, "images_trained": 500, "images_stored": 40, "mean_learners": 1.0}
+    assert run.items() >= (made | cost | {"elapsed_sec": 60.0, "peak_mem_gb": 0.5, "scored_on": "test"}).items()
+
+
+def elsewhere(path, text):
+    path.write_text(text)
+    return ["--with", str(path)]
+
+
+ONE_BY_TASK = "".join(f"split_digits-conv,Theirs,{task},0.{task + 1}\n" for task in range(5))
+
+
+def test_a_method_from_elsewhere_stands_in_the_same_tables(folders, capsys):
+    argv = [str(folders / name) for name in ("zoo0", "zoo1")]
+    argv += [
+        "--out",
+        str(folders / "out"),
+        *elsewhere(folders / "a.csv", "benchmark,method,task,accuracy\n" + ONE_BY_TASK),
+    ]
+    assert report.main(argv) == 0
+    text = capsys.readouterr().out
+    assert re.search(r"Theirs +30.00 \(1\)", text)
+    (line,) = [line.split() for line in text.splitlines() if " to " in line and "Theirs" in line]
+    assert line[:4] == ["split_digits-conv", "Theirs", "continual-b5-e1", "-55.00"]
+    assert line[-2:] == ["0", "1"]  # the seeds of ours
+    assert report.main(["--records", str(folders / "out")]) == 0
+    assert capsys.readouterr().out == text
+
+
+def test_a_method_from_elsewhere_with_rounds_has_metrics_of_arrival(folders, capsys):
+    rows = [("0", "0", "0.9"), ("1", "0", "0.5"), ("1", "1", "0.7")]
+    lines = ["benchmark,method,seed,round,task,accuracy", *(f"New,Theirs,3,{','.join(row)}" for row in rows)]
+    argv = [str(folders / "zoo0"), "--metrics", "forgetting", "backward_transfer"]
+    assert report.main([*argv, *elsewhere(folders / "a.csv", "\n".join(lines))]) == 0
+    text = capsys.readouterr().out
+    assert re.search(r"New +Theirs +backward transfer \(Lopez-Paz and Ranzato 2017\) +-40.00", text)
+    assert re.search(r"New +Theirs +forgetting \(the authors'\) +20.00", text)
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        (
+            "benchmark,method,task\na,b,0\n",
+            "expected the columns benchmark, method, task, accuracy, got no accuracy",
+        ),
+        ("benchmark,method,task,accuracy\na,b,0,70.5\n", "a.csv: accuracy: expected fractions in 0..1, got 70.5"),
+        ("benchmark,method,task,accuracy\na,b,0,0.5\na,b,0,0.5\n", "got one twice"),
+        ("benchmark,method,task,accuracy\na,b,x,0.5\n", "a.csv: expected a table of runs as csv"),
+        ("benchmark,method,task,accuracy\nsplit_digits-conv,continual-b5-e1,0,0.5\n", "got one of ours"),
+    ],
+)
+def test_a_table_from_elsewhere_that_does_not_fit(folders, capsys, text, message):
+    assert report.main([str(folders / "zoo0"), *elsewhere(folders / "a.csv", text)]) == 2
+    assert message in capsys.readouterr().err
+
+
+def test_metrics_are_chosen_for_run_folders_and_multi_task_runs_have_those_without_arrival(folders, capsys):
+    flags = ["--data_config", str(DIGITS), "--hp_config", str(CONV), "--epochs", "1", "--num_rounds", "1"]
+    make_run(folders / "multi", read_command(flags).settings, [[0.5] * 5])
+    argv = [str(folders / "zoo0"), str(folders / "multi"), "--metrics", "forgetting"]
+    assert report.main(argv) == 0
+    lines = [
+        line for line in capsys.readouterr().out.splitlines() if "forgetting" in line or "average accuracy" in line
+    ]
+    assert sum("continual" in line for line in lines) == 2
+    assert sum("multitask" in line for line in lines) == 1
+
+
+def test_a_run_from_before_a_metric_was_there_has_it_too(folders, capsys, monkeypatch):
+    monkeypatch.setitem(METRICS, "worst_task", Metric(lambda r: float(r[-1].min()), "worst task", needs_arrival=False))
+    assert "worst_task" not in (folders / "zoo0/summary.json").read_text()
+    assert report.main([str(folders / "zoo0"), "--metrics", "worst_task"]) == 0
+    assert re.search(r"worst task +80.00", capsys.readouterr().out)

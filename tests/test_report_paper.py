@@ -3,20 +3,18 @@
 import csv
 import itertools
 import re
-from pathlib import Path
 
 import numpy as np
 import pytest
 
-from tests.make_runs import COLUMN, CONV, DIGITS, continual, make_records, make_run, write_suite
+from tests.make_runs import COLUMN, CONV, DIGITS, continual, make_run, write_suite
 from utils.command_line import read_command
 from utils.errors import UserError
 from utils.plot import draw_accuracy, to_image
-from utils.records import make_summary
 from utils.report import __main__ as report
-from utils.report.figures import sweep, sweep_curves
+from utils.report.figures import draw_sweep, sweep_curves
 from utils.report.latex import escape
-from utils.report.records import Result, RunRecord
+from utils.report.records import Result
 from utils.suite.file import read_cells, read_suite
 
 ROWS = {"A & B_c 100%": "--tasks_per_round 1", "C": "--tasks_per_round 3", "[É] *{x}": "--tasks_per_round 2"}
@@ -87,7 +85,7 @@ def test_report_tex_has_the_tables_of_a_paper(tmp_path):
         r"T\_1 \& more. Average test accuracy, \%: mean $\pm$ standard deviation over seeds, n = 2."
     )
     assert caption.endswith(r"Published: a\_page \& 5 \%.")
-    assert r"\label{tab:t_1_more:overview}" in overview
+    assert r"\label{tab:runs_report:overview}" in overview
     assert "ctex" not in text
     unescaped = re.sub(r"\\.|\$(\\pm|-)\$|tab:\w+", "", text.split("\n", 2)[2])
     columns = {line.count("&") for line in unescaped.splitlines() if "&" in line}
@@ -154,7 +152,7 @@ def test_validation_and_test_are_never_side_by_side(tmp_path, capsys):
     said = capsys.readouterr()
     assert said.out == ""
     assert said.err.count("\n") == 1
-    assert f"got test in {folders[0]} and validation in {folders[1]}" in said.err
+    assert "got test in split_digits-conv / continual-b5-e100 / 100 and validation in split_digits-conv / " in said.err
     assert not (tmp_path / "out").exists()
     assert report.main(folders[1:]) == 0
     assert "Average validation accuracy, %" in capsys.readouterr().out
@@ -202,11 +200,7 @@ def result(row, finals, *, column="Digits", flags=(), **recipe):
     base = ["--data_config", str(DIGITS), "--hp_config", str(CONV), "--epochs", "1", "--continual"]
     keys = [word for key, value in recipe.items() for word in (f"--{key}", str(value).lower())]
     settings = read_command([*base, *flags, *keys]).settings
-    matrix = np.array(continual(*[finals] * 5))
-    run = RunRecord(
-        matrix, make_summary(make_records(settings, matrix), settings, elapsed_sec=1.0, peak_mem_gb=0.5), [], Path("s0")
-    )
-    return Result(row, column, settings, {0: run})
+    return Result(column, row, settings, {0: np.array(continual(*[finals] * 5))})
 
 
 @pytest.mark.parametrize(
@@ -225,7 +219,7 @@ def test_numbers_are_their_own_places_and_far_ones_have_a_logarithmic_axis(rates
     assert curve.x.tolist() == list(ticks) == sorted(rates)
     assert curve.y.tolist() == pytest.approx([0.5 + rate for rate in sorted(rates)])
     assert numeric
-    (axes,) = sweep(results, "l2_reg", "title").axes
+    (axes,) = draw_sweep(results, "l2_reg", "title", "test").axes
     assert axes.get_xscale() == scale
     assert [label.get_text() for label in axes.get_xticklabels()] == [str(rate) for rate in sorted(rates)]
 
@@ -241,7 +235,7 @@ def test_words_stand_at_equal_distances(setting, values, ticks):
     results = [result(str(value), 0.5 + 0.1 * place, **{setting: value}) for place, value in enumerate(values)]
     (curve,), places, numeric = sweep_curves(results, setting)
     assert (list(places.values()), curve.x.tolist(), numeric) == (ticks, [0, 1], False)
-    (axes,) = sweep(results, setting, "title").axes
+    (axes,) = draw_sweep(results, setting, "title", "test").axes
     assert axes.get_xscale() == "linear"
     assert [label.get_text() for label in axes.get_xticklabels()] == ticks
 

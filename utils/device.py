@@ -3,6 +3,7 @@
 import contextlib
 import ctypes
 import itertools
+import platform
 import re
 import statistics
 import sys
@@ -14,6 +15,8 @@ import torch
 
 from utils.config import Options
 from utils.errors import UserError, short
+from utils.process import commit
+from utils.records import Invocation
 
 STEPS_TIMED = 20
 STEPS_TO_WARM_UP = 3
@@ -46,6 +49,27 @@ def describe_device(device: torch.device) -> str:
     if device.type == "cuda":
         return f"{device} ({torch.cuda.get_device_name(device)})"
     return f"{device} ({torch.get_num_threads()} threads)"
+
+
+def describe_invocation(command: str, device: torch.device, precision: str, *, compiled: bool) -> Invocation:
+    """How this process was started, for ``env.json``; ``precision`` is the recipe's."""
+    return Invocation(
+        command=command,
+        commit=commit(),
+        python=platform.python_version(),
+        torch=torch.__version__,
+        device=describe_device(device),
+        threads=torch.get_num_threads(),
+        precision=resolve_precision(device, precision),
+        compiled=compiled,
+    )
+
+
+def resolve_precision(device: torch.device, precision: str) -> str:
+    """The precision that ``auto`` stands for on a device; other precisions stand for themselves."""
+    if precision == "auto":
+        return "fp16" if device.type == "cuda" else "fp32"
+    return precision
 
 
 def is_out_of_memory(error: Exception) -> bool:

@@ -108,14 +108,15 @@ class Metric(NamedTuple):
     function: Callable[[np.ndarray], float | None]
     label: str
     needs_arrival: bool = True  # whether it has a meaning only where tasks arrive one at a time
+    least: float = 0.0  # the smallest value that is possible; the largest is 1
 
 
 METRICS = {
     "average_accuracy": Metric(average_accuracy, "average accuracy", needs_arrival=False),
     "learning_accuracy": Metric(learning_accuracy, "learning accuracy (Riemer et al. 2019)"),
     "forgetting": Metric(forgetting, "forgetting (the authors')"),
-    "forgetting_chaudhry": Metric(forgetting_chaudhry, "forgetting (Chaudhry et al. 2018)"),
-    "backward_transfer": Metric(backward_transfer, "backward transfer (Lopez-Paz and Ranzato 2017)"),
+    "forgetting_chaudhry": Metric(forgetting_chaudhry, "forgetting (Chaudhry et al. 2018)", least=-1.0),
+    "backward_transfer": Metric(backward_transfer, "backward transfer (Lopez-Paz and Ranzato 2017)", least=-1.0),
 }
 
 

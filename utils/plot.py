@@ -8,7 +8,6 @@ import io
 import os
 import warnings
 from collections.abc import Iterator, Mapping, Sequence
-from typing import NamedTuple
 
 os.environ["MPLBACKEND"] = "agg"  # matplotlib is not imported where the user's own choice does not exist
 
@@ -72,7 +71,7 @@ def draw_accuracy(
     """
     seen = np.flatnonzero(~np.isnan(accuracy[-1]))
     arrival = np.argmax(~np.isnan(accuracy[:, seen]), axis=0)
-    figure, axes = _frame(9, max(4.5, 0.27 * len(seen)), "round", f"{scored} accuracy", title)
+    figure, axes = frame(9, max(4.5, 0.27 * len(seen)), "round", f"{scored} accuracy", title)
     colours = colormaps["viridis"](np.linspace(0, 0.87, max(len(seen), 2)))[: len(seen)]
     if continual:
         for line, arrived, colour in zip(accuracy[:, seen].T, arrival, colours, strict=True):
@@ -89,101 +88,11 @@ def draw_accuracy(
     axes.set_xlim(-0.02 * len(accuracy), 1.02 * len(accuracy) - 1)
     ends = [(len(accuracy) - 1, height) for height in accuracy[-1, seen]]
     names = [task_names[int(task)] for task in seen]
-    _name_lines(figure, ends, names, list(colours) if continual else ["0.35"] * len(seen))
+    name_lines(figure, ends, names, list(colours) if continual else ["0.35"] * len(seen))
     return figure
 
 
-class Curve(NamedTuple):
-    """A line of a figure: heights ``y`` at ``x``, and their standard deviation if it is known."""
-
-    label: str
-    x: np.ndarray
-    y: np.ndarray
-    std: np.ndarray | None = None
-
-
-Curves = Sequence[Curve]
-
-
-@plain_style()
-def draw_rounds(
-    curves: Curves, levels: Curves, published: Curves, *, title: str, source: str = "", scored: str = "test"
-) -> Figure:
-    """Average accuracy of the tasks seen, as they arrive.
-
-    Args:
-        curves: The methods to which tasks arrive; x is the number of tasks seen.
-        levels: The methods that have all tasks at once: one value each, at x = 0, drawn as a level.
-        published: Curves from elsewhere, drawn dashed: in a method's colour if they have its name, else grey.
-        title: The figure's title.
-        source: The source of the published curves.
-        scored: Which images were scored, test or validation.
-    """
-    lines = [*curves, *levels, *published]
-    height, ylabel = max(4.8, 0.36 * len(lines)), f"average {scored} accuracy of the tasks seen"
-    figure, axes = _frame(9.5, height, "tasks seen", ylabel, title)
-    last = max(float(curve.x[-1]) for curve in (*curves, *published))
-    colours = list(map(_colour, range(len(curves) + len(levels))))
-    of_method = {curve.label: colour for curve, colour in zip(curves, colours, strict=False)}
-    for curve in published:
-        colours.append(of_method.get(curve.label, GREY))
-        axes.plot(curve.x, curve.y, color=colours[-1], linewidth=1.0, linestyle="--")
-    for level, colour in zip(levels, colours[len(curves) :], strict=False):
-        axes.axhline(level.y[0], color=colour, linewidth=1.4, linestyle=":")
-    for curve, colour in zip(curves, colours, strict=False):
-        axes.plot(curve.x, curve.y, color=colour, linewidth=2.0, marker="o", markersize=4, zorder=3)
-        if curve.std is not None:
-            axes.fill_between(curve.x, curve.y - curve.std, curve.y + curve.std, color=colour, alpha=0.18, linewidth=0)
-    axes.set_xlim(1 - 0.02 * last, 1.02 * last)
-    ends = [(line.x[-1] or last, line.y[-1]) for line in lines]  # the x of a level is 0
-    names = [line.label for line in (*curves, *levels)] + [f"{line.label}, published" for line in published]
-    _name_lines(figure, ends, names, colours)
-    notes = {
-        "band: ± 1 standard deviation over seeds": any(curve.std is not None for curve in curves),
-        "dotted: all tasks at once": levels,
-        f"dashed: {source}": published,
-    }
-    _write_notes(figure, notes)
-    return figure
-
-
-@plain_style()
-def draw_sweep(
-    curves: Curves, *, xlabel: str, ticks: Mapping[float, str], numeric: bool, title: str, scored: str = "test"
-) -> Figure:
-    """Average accuracy against a setting.
-
-    Args:
-        curves: One or more for each benchmark; their x values are keys of ``ticks``.
-        xlabel: The setting's name.
-        ticks: The setting's values in words, by their places on the axis.
-        numeric: Whether the places are the values themselves: the axis is logarithmic then, if they are far apart.
-        title: The figure's title.
-        scored: Which images were scored, test or validation.
-    """
-    figure, axes = _frame(7, 4.5, xlabel, f"average {scored} accuracy", title)
-    for place, (label, x, y, std) in enumerate(curves):
-        line = "o-" if numeric else "o:"
-        axes.errorbar(x, y, std, fmt=line, label=label, color=_colour(place), linewidth=2, capsize=4)
-    smallest = min((place for place in ticks if place > 0), default=1.0)
-    if numeric and max(ticks) >= 20 * smallest:  # far apart; a 0 stands left of the smallest
-        axes.set_xscale("symlog", linthresh=smallest, linscale=0.5) if 0 in ticks else axes.set_xscale("log")
-    axes.set_xticks(list(ticks), ticks.values())
-    axes.minorticks_off()
-    axes.legend(frameon=False, loc="best")
-    notes = {
-        "bars: ± 1 standard deviation over seeds": any(curve.std is not None for curve in curves),
-        "values of the setting at equal distances": not numeric,
-    }
-    _write_notes(figure, notes)
-    return figure
-
-
-def _colour(place: int) -> str:
-    return COLOURS[place % len(COLOURS)]
-
-
-def _frame(width: float, height: float, xlabel: str, ylabel: str, title: str) -> tuple[Figure, Axes]:
+def frame(width: float, height: float, xlabel: str, ylabel: str, title: str) -> tuple[Figure, Axes]:
     """A figure, and in it axes for accuracies; sizes in inches."""
     figure = Figure(figsize=(width, height), layout="constrained")
     axes = figure.add_subplot(xlabel=xlabel, ylabel=ylabel, title=title)
@@ -194,12 +103,12 @@ def _frame(width: float, height: float, xlabel: str, ylabel: str, title: str) ->
     return figure, axes
 
 
-def _write_notes(figure: Figure, notes: Mapping[str, object]) -> None:
+def write_notes(figure: Figure, notes: Mapping[str, object]) -> None:
     """Write the notes that apply below a figure."""
     figure.supxlabel("; ".join(note for note, applies in notes.items() if applies), fontsize=8, color=GREY)
 
 
-def _name_lines(
+def name_lines(
     figure: Figure, ends: Sequence[tuple[float, float]], names: Sequence[str], colours: Sequence[str | np.ndarray]
 ) -> None:
     """Write each line's name and height right of its end, as near to it as others' names allow.

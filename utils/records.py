@@ -113,6 +113,7 @@ class Invocation(Frozen):
     torch: str
     device: str
     threads: int
+    precision: str
     compiled: bool
 
     def changes(self, before: "Invocation") -> str:

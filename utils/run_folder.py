@@ -8,7 +8,6 @@ import contextlib
 import json
 import math
 import os
-import platform
 import re
 import time
 from pathlib import Path
@@ -198,14 +197,13 @@ class RunFolder:
         inside = self.path.iterdir() if self.path.exists() else ()
         return [path for path in inside if path.name != ".lock" and not re.fullmatch(r"\..*\.part", path.name)]
 
-    def begin(self, method: "Method", zoo: ZooInfo, command: str, device: str) -> None:
+    def begin(self, method: "Method", zoo: ZooInfo, invocation: Invocation) -> None:
         """Take up the run: bring the method to the state, and the files in line with it.
 
         Args:
             method: The method that grows the zoo; it gets its state back.
             zoo: The zoo without its learners.
-            command: The command line.
-            device: The device in words.
+            invocation: How this process was started.
 
         Raises:
             UserError: The data are not those that the run began with, or a file cannot be written.
@@ -221,7 +219,7 @@ class RunFolder:
         self.screen.log = self.path / "log.txt"
         (self.path / "summary.json").unlink(missing_ok=True)  # it would say that the run is complete
         files.write_whole(self.path / "config.yaml", settings_to_yaml(self.settings).encode())  # it marks the folder
-        self._note_invocation(command, device)
+        self._note_invocation(invocation)
         (self.path / "zoo").mkdir(exist_ok=True)
         (self.path / "rounds.jsonl").touch()
         os.truncate(self.path / "rounds.jsonl", self.state.rounds_bytes)
@@ -232,7 +230,7 @@ class RunFolder:
             self.screen.warn(warning)
         self._begin_events()
         comes_next = f"round {method.round_id} of {self.settings.num_rounds} comes next"
-        self.screen.inform(f"{comes_next}, on {device}, in {self.path}")
+        self.screen.inform(f"{comes_next}, on {invocation.device}, in {self.path}")
         self.watch = process.Stopwatch(self.state.seconds, since=process.BEGAN)
         self.watch.lap("start")
 
@@ -248,20 +246,9 @@ class RunFolder:
         for path in (path for pattern in patterns for path in self.path.glob(pattern)):
             path.unlink()
 
-    def _note_invocation(self, command: str, device: str) -> None:
+    def _note_invocation(self, now: Invocation) -> None:
         """Add to ``env.json``; warn if the run goes on with something else than before."""
-        import torch
-
         entries = read_env(self.path)
-        now = Invocation(
-            command=command,
-            commit=process.commit(),
-            python=platform.python_version(),
-            torch=torch.__version__,
-            device=device,
-            threads=torch.get_num_threads(),
-            compiled=self.options.compile,
-        )
         changes = now.changes(entries[-1]) if entries else ""
         if changes:
             self._warnings.append(f"the run went on so far with {changes}: results may differ in the last digits")

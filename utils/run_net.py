@@ -16,6 +16,7 @@ from torch import Tensor
 from torch.optim.sgd import sgd
 
 from utils.config import Recipe
+from utils.device import resolve_precision
 from utils.errors import UserError
 
 DTYPES = {"fp32": torch.float32, "bf16": torch.bfloat16, "fp16": torch.float16}
@@ -153,7 +154,7 @@ class Training(Generic[Network]):
         self.name = name
         self.device = next(network.parameters()).device
         self.optimizer = SGD(network.parameters(), self.recipe)
-        dtype = _dtype(self.device, self.recipe.precision)
+        dtype = DTYPES[resolve_precision(self.device, self.recipe.precision)]
         self.autocast = _autocast(self.device, dtype)
         self.scaler = torch.amp.GradScaler(self.device.type, enabled=dtype == torch.float16)
         self.loss_sum = torch.zeros((), device=self.device)
@@ -249,12 +250,6 @@ class Training(Generic[Network]):
         torch.set_rng_state(state["random"])
         if self.device.type != "cpu" and state["random_gpu"] is not None:
             self.rng_module.set_rng_state(state["random_gpu"])
-
-
-def _dtype(device: torch.device, precision: str) -> torch.dtype:
-    if precision == "auto":
-        return torch.float16 if device.type == "cuda" else torch.float32
-    return DTYPES[precision]
 
 
 def _autocast(device: torch.device, dtype: torch.dtype) -> AbstractContextManager[Any]:

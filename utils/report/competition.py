@@ -4,16 +4,16 @@ from collections.abc import Sequence
 from typing import NamedTuple
 
 import numpy as np
+import pandas as pd
 from matplotlib.axes import Axes
 from matplotlib.colors import TwoSlopeNorm
 from matplotlib.figure import Figure
 
 from utils.errors import UserError
 from utils.plot import COLOURS, plain_style
-from utils.report.records import OF_THE_METHOD, Result
+from utils.report.records import OF_THE_METHOD, Result, read_labelled_csv, to_csv
 from utils.report.statistics import rank_correlation
-from utils.report.tables import csv_text
-from utils.suite.file import Competition, read_labelled_csv
+from utils.suite.file import Competition
 
 
 class Matrices(NamedTuple):
@@ -37,60 +37,66 @@ class Matrices(NamedTuple):
 def is_pair(result: Result) -> bool:
     """Whether the result is of one learner on two tasks; only the competition matrix shows such results."""
     settings = result.settings
-    one_learner = not settings.continual and settings.num_rounds == 1 and settings.tasks_per_round > 1
-    return one_learner and len(settings.benchmark.tasks) == 2
+    if settings is None or settings.continual or settings.num_rounds > 1 or settings.tasks_per_round == 1:
+        return False
+    return len(settings.benchmark.tasks) == 2
 
 
 def find_matrices(competition: Competition, results: Sequence[Result]) -> Matrices | None:
     """Both matrices; None if no pair was run. Raises UserError if a file or a pair does not fit."""
     alone = next((result for result in results if result.is_isolated), None)
-    if alone is None:
+    if alone is None or alone.settings is None:
         raise UserError("competition: expected a cell that learns each task alone, got none")
-    published = published_matrix(competition, alone.settings.benchmark.names)
-    ours, num_seeds = our_matrix(alone, [result for result in results if is_pair(result)])
+    names = alone.settings.benchmark.names
+    published = published_matrix(competition, names)
+    ours, num_seeds = our_matrix(alone, names, [result for result in results if is_pair(result)])
     if num_seeds == 0:
         return None
-    seeds = f"{num_seeds} seed{'s' if num_seeds > 1 else ''}"
-    return Matrices(alone.settings.benchmark.names, ours, published, seeds, competition.source)
+    return Matrices(names, ours, published, f"{num_seeds} seed{'s' if num_seeds > 1 else ''}", competition.source)
 
 
 def published_matrix(competition: Competition, task_names: Sequence[str]) -> np.ndarray:
     """The published matrix in the order of our tasks, matched by name, as fractions. Raises UserError."""
-    header, rows = read_labelled_csv(competition.file)
     published_name = {ours: published for published, ours in competition.names.items()}
+    table = read_labelled_csv(competition.file)
     try:
         order = [published_name[name] for name in task_names]
-        places = [header.index(name) for name in order]
-        return np.array([rows[name] for name in order])[:, places] / 100
-    except (KeyError, ValueError) as error:
+        return table.loc[order, order].to_numpy() / 100
+    except KeyError as error:
         expected = f"competition.names: expected each task's name in {competition.file}"
         raise UserError(f"{expected}, got a task without one ({error})") from error
 
 
-def our_matrix(alone: Result, pairs: Sequence[Result]) -> tuple[np.ndarray, int]:
+def our_matrix(alone: Result, names: Sequence[str], pairs: Sequence[Result]) -> tuple[np.ndarray, int]:
     """Gains, averaged over the seeds that a pair and the tasks alone have in common, and the most seeds of an entry."""
-    names = alone.settings.benchmark.names
     gain = np.full((len(names), len(names)), np.nan)
     np.fill_diagonal(gain, 0.0)
     num_seeds = 0
     for pair in pairs:
         _check_alike(pair, alone)
-        seeds = sorted(pair.runs.keys() & alone.runs.keys())
-        num_seeds = max(num_seeds, len(seeds))
+        assert pair.settings, "a pair is a run of ours"
         one, other = (names.index(name) for name in pair.settings.benchmark.names)
-        for position, (row, column) in enumerate([(one, other), (other, one)]):
-            gains = [pair.final_accuracy()[seed][position] - alone.final_accuracy()[seed][row] for seed in seeds]
-            gain[row, column] = np.mean(gains) if gains else np.nan
+        gains = (
+            pair.final.set_axis([one, other], axis="columns") - alone.final[[one, other]]
+            if pair.accuracy and alone.accuracy
+            else pd.DataFrame()
+        )
+        gains = gains.dropna()
+        num_seeds = max(num_seeds, len(gains))
+        if len(gains):
+            gain[one, other], gain[other, one] = gains.mean()
     return gain, num_seeds
 
 
 def _check_alike(pair: Result, alone: Result) -> None:
     """Raise UserError if two tasks are not learned together as each of them is learned alone."""
+    assert pair.settings, "runs of ours have settings"
+    assert alone.settings, "runs of ours have settings"
     keys = pair.differing(alone, besides=OF_THE_METHOD | {"benchmark"})
     benchmarks = (pair.settings.benchmark, alone.settings.benchmark)
     tasks, known = (set(zip(benchmark.names, benchmark.tasks, strict=True)) for benchmark in benchmarks)
     if keys or not tasks <= known:
-        expected = f"competition: expected {pair.column!r} to have settings and tasks as the tasks alone"
+        expected = f"competition: expected {pair.benchmark!r} to have settings and tasks as the tasks alone"
         raise UserError(f"{expected}, got other {', '.join(keys) or 'tasks'}")
 
 
@@ -114,11 +120,8 @@ def in_words(found: Matrices) -> list[str]:
 
 def matrix_csv(found: Matrices) -> str:
     """Our matrix with its tasks' names, in fractions; empty where not known."""
-    rows = []
-    for name, row in zip(found.names, found.ours, strict=True):
-        known = {other: f"{gain:.6g}" for other, gain in zip(found.names, row, strict=True) if np.isfinite(gain)}
-        rows.append({"task": name} | known)
-    return csv_text(("task", *found.names), rows)
+    matrix = pd.DataFrame(found.ours, index=found.names, columns=found.names)
+    return to_csv(matrix.rename_axis("task").reset_index())
 
 
 @plain_style()

@@ -6,16 +6,21 @@ from collections.abc import Mapping
 
 from tabulate import LATEX_ESCAPE_RULES
 
-from utils.report.tables import Bold, Table
-from utils.suite.file import slug
+from utils.report.tables import Table
 
 # At the beginning of a row "[" and "*" would be options of the row before.
 ESCAPES = LATEX_ESCAPE_RULES | {"[": "{[}", "*": "{*}", "|": r"\textbar{}", '"': "''", "±": r"$\pm$"}
 
 
-def page(tables: Mapping[str, Table], title: str) -> str:
-    """The tables, by the ends of their labels, under a comment that says what they need."""
-    text = "\n".join(_table(table, f"{slug(title)}:{name}", title) for name, table in tables.items())
+def page(tables: Mapping[str, Table], title: str, label: str) -> str:
+    """The tables, under a comment that says what they need.
+
+    Args:
+        tables: By the end of their labels.
+        title: The beginning of their captions.
+        label: The beginning of their labels, which differ from those of other reports in a paper.
+    """
+    text = "\n".join(_table(table, f"tab:{label}:{name}", title) for name, table in tables.items())
     needs = [r"% For \input. The preamble needs \usepackage{booktabs} and, for pdflatex, \usepackage[T1]{fontenc}."]
     if max(text) > "\u017f":  # the last of the Latin letters that T1 has
         needs.append(r"% There are letters that pdflatex may lack: take xelatex or lualatex, for Chinese with ctex.")
@@ -23,18 +28,18 @@ def page(tables: Mapping[str, Table], title: str) -> str:
 
 
 def _table(table: Table, label: str, title: str) -> str:
-    rows = [" & ".join(map(_cell, row)) + r" \\" for row in (table.header, *table.rows)]
     caption = " ".join(map(escape, [f"{title}.", f"{table.title}.", *table.notes]))
-    columns = "l" * table.num_names + "r" * (len(table.header) - table.num_names)
-    begin = [r"\begin{table}", r"\centering", r"\setlength{\belowcaptionskip}{1ex}"]  # else it touches the rule
-    begin += [rf"\caption{{{caption}}}", rf"\label{{tab:{label}}}\footnotesize"]
-    rules = [rf"\begin{{tabular}}{{{columns}}}", r"\toprule", rows[0], r"\midrule", *rows[1:], r"\bottomrule"]
-    return "\n".join([*begin, *rules, r"\end{tabular}", r"\end{table}", ""])
+    sides = "l" * table.num_names + "r" * (table.cells.shape[1] - table.num_names)
+    cells = table.cells.map(_cell).rename(columns=escape).style.hide(axis="index")
+    return cells.to_latex(
+        column_format=sides, position_float="centering", hrules=True, caption=caption, label=label
+    ).replace(r"\begin{tabular}", "\\footnotesize\n\\begin{tabular}")
 
 
 def _cell(cell: str) -> str:
-    text = r"\quad " * cell.startswith("  ") + escape(cell)
-    return rf"\textbf{{{text}}}" if isinstance(cell, Bold) else text
+    if cell.startswith("**") and cell.endswith("**"):
+        return rf"\textbf{{{escape(cell[2:-2])}}}"
+    return r"\quad " * cell.startswith("  ") + escape(cell)
 
 
 def escape(text: str) -> str:

@@ -1,10 +1,13 @@
 """Statistics of a few runs: mean, spread and interval over seeds, and two methods compared task by task."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from typing import NamedTuple
 
 import numpy as np
+import pandas as pd
 from scipy import stats
+
+from utils.report.records import NO_SEED
 
 CONFIDENCE = 0.95
 DECIMALS = 10  # to which equal accuracies stay equal when they are averaged: ranks need their ties
@@ -29,36 +32,40 @@ class Comparison(NamedTuple):
     seeds: tuple[int, ...]
 
 
-def estimate(values: Sequence[float]) -> Estimate:
-    """The mean of the values with its spread.
+def estimate(values: Sequence[float], *, least: float = -1.0) -> Estimate:
+    """The mean of the values with its spread; the interval ends at ``least`` and at 1.
 
     Args:
         values: One value or more, taken as independent draws of a normal variable.
+        least: The smallest value that is possible; the largest is 1.
     """
     mean = float(np.mean(values))
     if len(values) == 1:
         return Estimate(mean, None, None, None, 1)
     std = float(np.std(values, ddof=1))
     half = float(stats.t.ppf((1 + CONFIDENCE) / 2, len(values) - 1)) * std / len(values) ** 0.5
-    return Estimate(mean, std, mean - half, mean + half, len(values))
+    return Estimate(mean, std, max(mean - half, least), min(mean + half, 1.0), len(values))
 
 
-def paired_by_task(ours: Mapping[int, Sequence[float]], other: Mapping[int, Sequence[float]]) -> Comparison | None:
+def paired_by_task(ours: pd.DataFrame, other: pd.DataFrame) -> Comparison | None:
     """Ours minus the other, each task averaged over the seeds that both have; the tasks are the pairs.
 
     Args:
-        ours: The final accuracy of each task, a fraction, by seed; the tasks are the same in both.
-        other: The same of the other method.
+        ours: The accuracies at the end, fractions, a row for each seed, a column for each task.
+        other: The same of the other method. If the seeds of one are not known, all seeds of both are averaged.
 
     Returns:
-        None if there is no common seed, or if one has more tasks than the other.
+        None if there is no common seed, or if the tasks are not the same.
     """
-    seeds = tuple(sorted(ours.keys() & other.keys()))
-    if not seeds or len({len(values[seed]) for values in (ours, other) for seed in seeds}) > 1:
+    seeds = ours.index.intersection(other.index)
+    if NO_SEED in ours.index.union(other.index):
+        one, two, seeds = ours.mean(), other.mean(), ours.index.union(other.index).drop(NO_SEED)
+    else:
+        one, two = ours.loc[seeds].mean(), other.loc[seeds].mean()
+    if not (len(ours) and len(other) and len(one) == len(two)) or one.isna().any():
         return None
-    by_task = np.mean([ours[seed] for seed in seeds], axis=0) - np.mean([other[seed] for seed in seeds], axis=0)
-    by_task = by_task.round(DECIMALS)
-    return Comparison(estimate(by_task.tolist()), int((by_task == 0).sum()), wilcoxon_p(by_task), seeds)
+    by_task = (one - two).to_numpy().round(DECIMALS)
+    return Comparison(estimate(by_task.tolist()), int((by_task == 0).sum()), wilcoxon_p(by_task), tuple(sorted(seeds)))
 
 
 def wilcoxon_p(differences: np.ndarray) -> float:

@@ -1,139 +1,126 @@
-"""A report's tables: a line for each method, benchmark and metric; methods compared task by task."""
+"""A report's tables: a line for each method, benchmark and metric; the cost; methods compared task by task."""
 
-import csv
-import io
 import itertools
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Sequence
 from typing import Any, NamedTuple
 
-import numpy as np
-from tabulate import tabulate
+import pandas as pd
 
-from utils.metrics import METRICS
+from utils.metrics import METRICS, compute_metrics
 from utils.report.records import Result
-from utils.report.statistics import Comparison, Estimate, estimate, holm, paired_by_task
+from utils.report.statistics import estimate, holm, paired_by_task
 from utils.suite.file import Suite
 
 OF_LINES = "benchmark method metric mean std low high n published difference source mean_elapsed_sec".split()
 OF_PAIRINGS = "benchmark method against mean std low high n num_zeros wilcoxon_p holm_p seeds".split()
-OF_PAPER = ("benchmark", "method", "against", "difference, points", "tasks", "Holm's p")  # as wide as a page
-
-
-class Bold(str):
-    """A number that stands out."""
+OF_PAPER = ["benchmark", "method", "against", "difference, points", "tasks", "Holm's p"]  # as wide as a page
+COST = {
+    "learners": "learners",
+    "parameters": "parameters",
+    "mean_learners": "learners a task",
+    "images_trained": "images trained on",
+    "images_stored": "images stored",
+    "peak_mem_gb": "memory, GB",
+}
 
 
 class Table(NamedTuple):
-    """Cells of text under a header; the first ``num_names`` columns are words, and ``notes`` stand below."""
+    """Cells of text; the first ``num_names`` columns are words, and ``notes`` stand below. ``**`` around it is bold."""
 
     title: str
-    header: Sequence[str]
-    rows: Sequence[Sequence[str]]
+    cells: pd.DataFrame
     num_names: int
     notes: Sequence[str] = ()
 
-    def only(self, *names: str) -> "Table":
-        """The table with these columns."""
-        header, *rows = [[row[self.header.index(name)] for name in names] for row in (self.header, *self.rows)]
-        return self._replace(header=header, rows=rows)
-
     def text(self, style: str = "simple", heading: str = "", bullet: str = "") -> str:
         """The table for a screen; other styles of ``tabulate``, headings and bullets are for a page."""
-        header, *rows = [[_marked(cell, style) for cell in row] for row in (self.header, *self.rows)]
-        sides = ["left" if place < self.num_names else "right" for place in range(len(self.header))]
-        table = tabulate(rows, header, style, disable_numparse=True, colalign=sides, preserve_whitespace=True)
+        cells = self.cells
+        if style == "github":
+            cells = cells.rename(columns=_escape_bar).map(_escape_bar)
+        sides = ["left" if place < self.num_names else "right" for place in range(cells.shape[1])]
+        options: Any = {"disable_numparse": True, "colalign": sides, "preserve_whitespace": True}
+        table = cells.to_markdown(index=False, tablefmt=style, **options)
         return "\n".join([heading + self.title, "", table, "", *(bullet + note for note in self.notes)]).rstrip()
 
 
-def _marked(cell: str, style: str) -> str:
-    return f"**{cell}**" if isinstance(cell, Bold) else cell.replace("|", "\\|") if style == "github" else cell
+def _escape_bar(cell: str) -> str:
+    return cell.replace("|", "\\|")
 
 
-class Line(NamedTuple):
-    """A method's metric on a benchmark, a fraction; ``published`` with its source if there is one."""
-
-    benchmark: str
-    method: str
-    metric: str
-    ours: Estimate | None
-    published: float | None
-    source: str
-    difference: float | None
-    mean_elapsed_sec: float | None
-
-
-def make_lines(results: Sequence[Result], suite: Suite) -> list[Line]:
-    """A line for each method, benchmark and metric, without the metrics that a method does not have."""
+def make_lines(results: Sequence[Result], runs: pd.DataFrame, suite: Suite, metrics: Sequence[str]) -> pd.DataFrame:
+    """A line for each benchmark, method and metric that has a meaning, with the columns ``OF_LINES``, fractions."""
+    elapsed = runs.groupby(["benchmark", "method"])["elapsed_sec"].mean()
     lines = []
     for result in results:
-        elapsed = [run.summary.elapsed_sec for run in result.runs.values()]
-        mean_elapsed_sec = float(np.mean(elapsed)) if elapsed else None
-        others = suite.metrics if result.settings.continual else ()
-        for metric in dict.fromkeys(("average_accuracy", *others)):
-            values = result.values(metric)
-            ours = estimate(values) if values else None
-            published, source = suite.number(result.row, result.column, metric)
-            difference = ours.mean - published if ours and published is not None else None
-            lines.append(Line(result.column, result.row, metric, ours, published, source, difference, mean_elapsed_sec))
-    return lines
+        values = pd.DataFrame([compute_metrics(r, continual=result.continual) for r in result.matrices])
+        for metric in metrics:
+            if METRICS[metric].needs_arrival and not result.continual:
+                continue
+            line = {"benchmark": result.benchmark, "method": result.method, "metric": metric, "n": 0}
+            if metric in values:
+                line |= estimate(values[metric].tolist(), least=METRICS[metric].least)._asdict()
+            line["published"], line["source"] = suite.number(result.method, result.benchmark, metric)
+            line["mean_elapsed_sec"] = elapsed.get((result.benchmark, result.method))
+            lines.append(line)
+    frame = pd.DataFrame(lines, columns=OF_LINES)
+    return frame.assign(difference=frame["mean"] - frame["published"])
 
 
-class Pairing(NamedTuple):
-    """A method against another on a benchmark; None if they cannot be compared.
+def make_pairings(results: Sequence[Result], against: str | None, *, all_pairs: bool = False) -> pd.DataFrame:
+    """Methods compared task by task, with the columns ``OF_PAIRINGS``; no n where two cannot be compared.
 
-    ``holm_p`` is the p-value, corrected for all comparisons of the table.
+    Each method of a benchmark is compared with one of them: the one named, or the first that was run; or all pairs.
+    ``holm_p`` is the p-value, corrected for all comparisons.
     """
-
-    benchmark: str
-    method: str
-    against: str
-    comparison: Comparison | None
-    holm_p: float | None = None
-
-
-def make_pairings(results: Sequence[Result], against: str | None, *, all_pairs: bool = False) -> list[Pairing]:
-    """Each method of a column against one of them: the one named, or the column's first that was run; or all pairs."""
-    pairings = []
-    for column in dict.fromkeys(result.column for result in results):
-        methods = [result for result in results if result.column == column]
-        ran = [result for result in methods if result.runs]
-        bases = [result for result in methods if result.row == against] if against else ran
+    rows = []
+    for benchmark in dict.fromkeys(result.benchmark for result in results):
+        methods = [result for result in results if result.benchmark == benchmark]
+        ran = [result for result in methods if result.accuracy]
+        bases = [result for result in methods if result.method == against] if against else ran
         pairs = [(base, other) for base in bases[:1] for other in ran if other is not base]
         for base, other in itertools.combinations(ran, 2) if all_pairs else pairs:
-            comparison = paired_by_task(other.final_accuracy(), base.final_accuracy())
-            pairings.append(Pairing(column, other.row, base.row, comparison))
-    p_values = iter(holm([pairing.comparison.wilcoxon_p for pairing in pairings if pairing.comparison]))
-    return [pairing._replace(holm_p=next(p_values)) if pairing.comparison else pairing for pairing in pairings]
+            row = {"benchmark": benchmark, "method": other.method, "against": base.method}
+            if found := paired_by_task(other.final, base.final):
+                row |= found._asdict() | found.difference._asdict() | {"seeds": " ".join(map(str, found.seeds))}
+            rows.append(row)
+    pairings = pd.DataFrame(rows, columns=OF_PAIRINGS)
+    known = pairings["n"].notna()
+    pairings.loc[known, "holm_p"] = holm(pairings.loc[known, "wilcoxon_p"].tolist())
+    return pairings.astype({"n": "Int64", "num_zeros": "Int64"})
 
 
 def duration(seconds: float) -> str:
-    """A time in words."""
+    """A time in words; nothing if it is not known."""
+    if pd.isna(seconds):
+        return ""
     if seconds < 90:
         return f"{seconds:.0f} s"
     return f"{seconds / 60:.0f} min" if seconds < 5400 else f"{seconds / 3600:.1f} h"
 
 
-def percent(value: float | None, *, signed: bool = False) -> str:
-    """A fraction as a percentage with two decimals."""
-    return "" if value is None else f"{100 * value:{'+' if signed else ''}.2f}"
+def percent(value: float, *, signed: bool = False) -> str:
+    """A fraction as a percentage with two decimals; nothing if it is not known."""
+    return "" if pd.isna(value) else f"{100 * value:{'+' if signed else ''}.2f}"
 
 
-def mean_and_std(ours: Estimate | None, *, with_n: bool = False) -> str:
+def mean_and_std(line: pd.Series, *, with_n: bool = False) -> str:
     """The mean with its spread in percent, and with the number of seeds."""
-    if ours is None:
+    if pd.isna(line["mean"]):
         return "not run"
-    spread = "" if ours.std is None else f" ± {percent(ours.std)}"
-    return percent(ours.mean) + spread + (f" ({ours.n})" if with_n else "")
+    spread = "" if pd.isna(line["std"]) else f" ± {percent(line['std'])}"
+    return percent(line["mean"]) + spread + (f" ({line['n']})" if with_n else "")
 
 
-def interval(ours: Estimate | None, *, signed: bool = False) -> str:
+def interval(line: pd.Series, *, signed: bool = False) -> str:
     """The interval in percent; nothing if there is a single value."""
-    if ours is None or ours.low is None:
-        return ""
-    return f"{percent(ours.low, signed=signed)} to {percent(ours.high, signed=signed)}"
+    return (
+        ""
+        if pd.isna(line["low"])
+        else f"{percent(line['low'], signed=signed)} to {percent(line['high'], signed=signed)}"
+    )
 
 
-def overview_table(lines: Sequence[Line], scored: str, *, bold_best: bool = False, for_paper: bool = False) -> Table:
+def overview_table(lines: pd.DataFrame, scored: str, *, bold_best: bool = False, for_paper: bool = False) -> Table:
     """Average accuracies as papers show them: a method a row, a benchmark a column.
 
     Args:
@@ -142,91 +129,90 @@ def overview_table(lines: Sequence[Line], scored: str, *, bold_best: bool = Fals
         bold_best: Whether the best mean of each benchmark is bold.
         for_paper: Whether n stands in the title, if all have the same, and the published numbers' sources in the notes.
     """
-    average = {(line.method, line.benchmark): line for line in lines if line.metric == "average_accuracy"}
-    columns = list(dict.fromkeys(benchmark for _, benchmark in average))
-    counts = {line.ours.n for line in average.values() if line.ours}
+    average = lines[lines["metric"] == "average_accuracy"]
+    counts = average.loc[average["n"] > 0, "n"].unique()
     same_n = for_paper and len(counts) == 1
-    best = _best(average.values()) if bold_best else []
+    cells = average.apply(mean_and_std, axis="columns", with_n=not same_n).astype(object)
+    if bold_best:  # as it is printed: equal ones too
+        shown = average["mean"].map(percent, na_action="ignore")
+        best = shown == average.groupby("benchmark")["mean"].transform("max").map(percent, na_action="ignore")
+        cells[best] = "**" + cells[best] + "**"
+    average = average.assign(cell=cells, published=average["published"].map(percent))
+    order = {key: average[key].unique() for key in ("method", "benchmark")}
+    ours, published = (
+        average.pivot(index="method", columns="benchmark", values=key).reindex(order["method"])[order["benchmark"]]
+        for key in ("cell", "published")
+    )
     rows = []
-    for method in dict.fromkeys(method for method, _ in average):
-        found = [average.get((method, column)) for column in columns]
-        cells = [mean_and_std(line.ours, with_n=not same_n) if line else "-" for line in found]
-        rows.append([method, *(Bold(cell) if line in best else cell for line, cell in zip(found, cells, strict=True))])
-        if any(line and line.published is not None for line in found):
-            rows.append(["  published", *(percent(line.published) if line else "" for line in found)])
-    n = f", n = {counts.pop()}" if same_n else " (n)"
-    notes = ["Bold: the best mean of each benchmark, equal ones too; published numbers do not count."] if best else []
-    sources = dict.fromkeys(line.source for line in average.values() if line.source)
-    if sources and for_paper:
+    for method in order["method"]:
+        rows.append([method, *ours.loc[method].fillna("-")])
+        if published.loc[method].fillna("").any():
+            rows.append(["  published", *published.loc[method].fillna("")])
+    notes = ["Bold: the best mean of each benchmark, equal ones too; published numbers do not count."] * bold_best
+    if for_paper and (sources := [source for source in average["source"].unique() if source]):
         notes.append(f"Published: {'; '.join(sources)}.")
+    n = f", n = {counts[0]}" if same_n else " (n)"
     title = f"Average {scored} accuracy, %: mean ± standard deviation over seeds{n}"
-    return Table(title, ["method", *columns], rows, 1, notes)
+    return Table(title, pd.DataFrame(rows, columns=["method", *order["benchmark"]]), 1, notes)
 
 
-def _best(lines: Iterable[Line]) -> list[Line]:
-    """The lines whose mean, as it is printed, is the best of their benchmark."""
-    known = sorted([(line.ours.mean, line) for line in lines if line.ours], key=lambda pair: pair[0])
-    best = {line.benchmark: percent(mean) for mean, line in known}
-    return [line for mean, line in known if percent(mean) == best[line.benchmark]]
-
-
-def details_table(lines: Sequence[Line], scored: str) -> Table:
+def details_table(lines: pd.DataFrame, scored: str) -> Table:
     """Every line with its interval, n, the published number and its source."""
-    sources = list(dict.fromkeys(line.source for line in lines if line.source))
-    rows = []
-    for line in lines:
-        names = [line.benchmark, line.method, METRICS[line.metric].label]
-        ours = [mean_and_std(line.ours), interval(line.ours), str(line.ours.n if line.ours else 0)]
-        published = f"{percent(line.published)} [{sources.index(line.source) + 1}]" if line.source else ""
-        elapsed = duration(line.mean_elapsed_sec) if line.mean_elapsed_sec is not None else ""
-        rows.append([*names, *ours, published, percent(line.difference, signed=True), elapsed])
-    header = ["benchmark", "method", "metric, %", "ours", "95 % interval", "n", "published", "difference", "a run"]
-    notes = [f"[{number}] {source}" for number, source in enumerate(sources, start=1)]
-    return Table(f"Ours and the published: {scored} accuracy", header, rows, 3, notes)
+    sources = [source for source in lines["source"].unique() if source]
+    numbers = {source: f" [{number}]" for number, source in enumerate(sources, start=1)}
+    published = lines["published"], lines["source"]
+    cells = pd.DataFrame(
+        {
+            "benchmark": lines["benchmark"],
+            "method": lines["method"],
+            "metric, %": [METRICS[metric].label for metric in lines["metric"]],
+            "ours": lines.apply(mean_and_std, axis="columns"),
+            "95 % interval": lines.apply(interval, axis="columns"),
+            "n": lines["n"].astype(str),
+            "published": [percent(number) + numbers.get(source, "") for number, source in zip(*published, strict=True)],
+            "difference": [percent(value, signed=True) for value in lines["difference"]],
+            "a run": lines["mean_elapsed_sec"].map(duration),
+        }
+    )
+    notes = [f"{number.strip()} {source}" for source, number in numbers.items()]
+    return Table(f"Ours and the published: {scored} accuracy", cells, 3, notes)
 
 
-def pairings_table(pairings: Sequence[Pairing], scored: str, *, for_paper: bool = False) -> Table:
+def cost_table(runs: pd.DataFrame) -> Table:
+    """What a run of each method costs: networks at test time, images in training; means over the runs."""
+    means = runs.groupby(["benchmark", "method"], sort=False)[list(COST)].mean().rename(columns=COST)
+    decimals = dict.fromkeys(COST.values(), "{:,.0f}") | {"learners a task": "{:,.1f}", "memory, GB": "{:,.2f}"}
+    cells = pd.DataFrame({key: means[key].map(decimals[key].format) for key in means})
+    return Table("What a run costs: learners and parameters at test time, images in training", cells.reset_index(), 2)
+
+
+def pairings_table(pairings: pd.DataFrame, scored: str, *, for_paper: bool = False) -> Table:
     """Methods compared task by task; for a paper without the intervals, Wilcoxon's p and the seeds."""
-    title = f"Difference of two methods in {scored} accuracy, paired by task, each task averaged over seeds"
-    header = ["benchmark", "method", "against", "difference, points", "95 % interval"]
-    rows = [[*pairing[:3], *_comparison_cells(pairing)] for pairing in pairings]
-    num_compared = sum(pairing.holm_p is not None for pairing in pairings)
+    cells = pairings[["benchmark", "method", "against"]].assign(
+        **{
+            "difference, points": [percent(value, signed=True) for value in pairings["mean"]],
+            "95 % interval": pairings.apply(interval, axis="columns", signed=True),
+            "tasks": pairings.apply(_num_tasks, axis="columns"),
+            "Wilcoxon p": pairings["wilcoxon_p"].map("{:.2g}".format, na_action="ignore"),
+            "Holm's p": pairings["holm_p"].map("{:.2g}".format, na_action="ignore"),
+            "seeds": pairings["seeds"],
+        }
+    )
+    cells.loc[pairings["n"].isna(), "difference, points"] = "no seed in common, or other tasks"
     notes = [
         "Each task is one pair of the test, so with only five tasks p cannot fall below 0.06.",
-        f"Holm's p is Wilcoxon's exact p, corrected for the number of comparisons in this table ({num_compared}).",
+        "Holm's p is Wilcoxon's exact p, corrected for the number of comparisons in this table "
+        f"({pairings['n'].count()}).",
     ]
-    table = Table(title, [*header, "tasks", "Wilcoxon p", "Holm's p", "seeds"], rows, 3, notes)
-    return table.only(*OF_PAPER) if for_paper else table._replace(notes=["Intervals are over tasks.", *notes])
+    title = f"Difference of two methods in {scored} accuracy, paired by task, each task averaged over seeds"
+    cells = cells.astype(object).fillna("")
+    if for_paper:
+        return Table(title, cells[OF_PAPER], 3, notes)
+    return Table(title, cells, 3, ["Intervals are over tasks.", *notes])
 
 
-def _comparison_cells(pairing: Pairing) -> list[str]:
-    if pairing.comparison is None:
-        return ["no seed in common, or other tasks", "", "", "", "", ""]
-    difference, num_zeros, p_value, seeds = pairing.comparison
-    zeros = f" ({num_zeros} zero{'s' if num_zeros > 1 else ''})" if num_zeros else ""
-    found = [percent(difference.mean, signed=True), interval(difference, signed=True), f"{difference.n}{zeros}"]
-    return [*found, f"{p_value:.2g}", f"{pairing.holm_p:.2g}", " ".join(map(str, seeds))]
-
-
-def details_csv(lines: Iterable[Line]) -> str:
-    """The lines as csv, fractions in full precision."""
-    return csv_text(OF_LINES, [line._asdict() | (line.ours._asdict() if line.ours else {"n": 0}) for line in lines])
-
-
-def pairings_csv(pairings: Iterable[Pairing]) -> str:
-    """The comparisons that could be made as csv, fractions in full precision."""
-    rows = [
-        pairing._asdict() | found.difference._asdict() | found._asdict() | {"seeds": " ".join(map(str, found.seeds))}
-        for pairing in pairings
-        if (found := pairing.comparison)
-    ]
-    return csv_text(OF_PAIRINGS, rows)
-
-
-def csv_text(header: Sequence[str], rows: Iterable[Mapping[str, Any]]) -> str:
-    """Rows as csv; what is None or missing is an empty cell, and what the header does not have is left out."""
-    buffer = io.StringIO()
-    writer = csv.DictWriter(buffer, header, extrasaction="ignore", lineterminator="\n")
-    writer.writeheader()
-    writer.writerows(rows)
-    return buffer.getvalue()
+def _num_tasks(pairing: pd.Series) -> str:
+    if pd.isna(pairing["n"]):
+        return ""
+    zeros = pairing["num_zeros"]
+    return f"{pairing['n']}" + (f" ({zeros} zero{'s' if zeros > 1 else ''})" if zeros else "")

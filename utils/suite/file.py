@@ -4,7 +4,6 @@ Rows are methods, columns are benchmarks with a recipe. A cell of the table is a
 with a seed. Nothing here imports torch, so that a whole suite is checked in an instant.
 """
 
-import csv
 import hashlib
 import re
 import shlex
@@ -12,11 +11,11 @@ from collections.abc import Collection
 from pathlib import Path
 from typing import Annotated, NamedTuple
 
-from pydantic import Field, StrictInt, StrictStr, model_validator
+from pydantic import Field, FilePath, StrictInt, StrictStr, model_validator
 
 from utils.command_line import Grow, read_command
 from utils.config import Frozen, Recipe, Settings, read_settings, validate
-from utils.errors import UserError, in_one_line
+from utils.errors import UserError
 from utils.metrics import METRICS
 from utils.yaml_files import read_yaml
 
@@ -58,7 +57,7 @@ class Published(Frozen):
 class PublishedFile(Frozen):
     """A csv file with published numbers, and their source."""
 
-    file: Path
+    file: FilePath
     source: StrictStr
 
 
@@ -202,7 +201,7 @@ def make_folder(path: Path) -> None:
 
 
 def read_cells(suite: Suite, path: Path, folder: Path) -> list[Cell]:
-    """All cells of a suite. Each command line is checked, and each file that the suite names is read.
+    """All cells of a suite. Each command line is checked.
 
     Args:
         suite: The content of the file.
@@ -219,9 +218,6 @@ def read_cells(suite: Suite, path: Path, folder: Path) -> list[Cell]:
                 cells.append(_cell(suite, row, name, folder))
             except UserError as mistake:
                 raise UserError(f"{path}: row {row}, column {name}: {mistake}") from mistake
-    for published in (suite.curves, suite.competition):
-        if published:
-            read_labelled_csv(published.file)
     return cells
 
 
@@ -244,21 +240,3 @@ def _words(text: str) -> list[str]:
         if word.startswith("-") and word.partition("=")[0] not in FLAGS:
             raise UserError(f"flags: expected some of {' '.join(FLAGS)}, got {word!r}")
     return words
-
-
-def read_labelled_csv(path: Path) -> tuple[list[str], dict[str, list[float]]]:
-    """The header without its first word, and the numbers of each line by its first word; empty cells are NaN.
-
-    Lines that begin with ``#`` are comments.
-
-    Raises:
-        UserError: The file cannot be read, or is not such a table.
-    """
-    try:
-        with open(path, encoding="utf-8", newline="") as file:
-            header, *lines = csv.reader(line for line in file if not line.startswith("#"))
-        rows = {line[0]: [float(cell or "nan") for cell, _ in zip(line[1:], header[1:], strict=True)] for line in lines}
-    except (OSError, ValueError, IndexError, csv.Error) as error:
-        expected = "a header, and lines of a name and as many numbers as the header has"
-        raise UserError(f"{path}: expected {expected} ({in_one_line(error)})") from error
-    return header[1:], rows
