@@ -63,8 +63,9 @@ def extended(tmp_path_factory):
 
 def test_the_diffs_apply_and_their_commands_run(extended):
     _, ended = extended
-    assert len(blocks("extending.md", "diff")) == 4
-    assert ended.stdout.splitlines()[-1] == "[0, 0, 0, 0, 2]", ended.stderr
+    assert len(blocks("extending.md", "diff")) == 6
+    assert ended.stdout.splitlines()[-1] == "[0, 0, 0, 0, 0, 2]", ended.stderr
+    assert ended.stdout.count("accuracy of the worst task ") == 5
 
 
 def test_the_runs_have_the_names_on_the_page(extended):
