@@ -7,11 +7,12 @@ from pathlib import Path
 
 import pytest
 
-from tests.make_runs import COLUMN, ROOT, continual, make_run, write_suite
+from tests.make_runs import COLUMN, CONV, ROOT, continual, make_run, write_suite
 from utils.command_line import Grow, read_command
+from utils.report.records import read_labelled_csv
 from utils.suite import __main__ as suite
 from utils.suite import run as suite_run
-from utils.suite.file import read_cells, read_labelled_csv, read_suite, slug
+from utils.suite.file import read_cells, read_suite, slug
 
 
 def cells_of(path: Path):
@@ -21,7 +22,7 @@ def cells_of(path: Path):
 SHIPPED = sorted((ROOT / "config/suite").glob("*.yaml"))
 # Digests of all that a suite says, its published numbers among it, and of the files of published numbers.
 GOLDEN = {
-    "coarse_cifar100_competition.csv": "8b35e6358f03bffb",
+    "coarse_cifar100_competition.csv": "d77a500b532238fd",
     "competition.yaml": "70eae199db5491b1",
     "demo.yaml": "b373f06d3215f9c2",
     "multi_epoch_conv.yaml": "13c8084c53d48513",
@@ -31,7 +32,7 @@ GOLDEN = {
     "replay.yaml": "2cdfeda5c57fbd5a",
     "single_epoch_conv.yaml": "0bdac1a4d5e8a6c6",
     "single_epoch_methods.yaml": "31592816aedaa57b",
-    "split_cifar100_single_epoch_curves.csv": "79dc3180ac20f54d",
+    "split_cifar100_single_epoch_curves.csv": "ccd5995329356e84",
     "tasks_per_round.yaml": "4b725b82c0d08090",
     "tune.yaml": "221c124d50b99b07",
 }
@@ -39,7 +40,7 @@ GOLDEN = {
 
 def test_shipped_suites_and_published_numbers_are_as_they_were():
     content = {path.name: read_suite(path).model_dump_json() for path in SHIPPED}
-    content |= {path.name: repr(read_labelled_csv(path)) for path in (ROOT / "config/suite").glob("*.csv")}
+    content |= {path.name: read_labelled_csv(path).to_csv() for path in (ROOT / "config/suite").glob("*.csv")}
     digests = {name: hashlib.blake2b(text.encode(), digest_size=8).hexdigest() for name, text in content.items()}
     assert digests == GOLDEN
 
@@ -120,8 +121,8 @@ def published(row="Isolated", column="Digits", metric="average_accuracy"):
         ({"published": [published(metric="X")]}, "published.metric: expected one of"),
         ({"published": [published(), published()]}, "published: expected a number once"),
         ({"metrics": ["X"]}, "metrics: expected one of"),
-        ({"curves": {"column": "X", "file": "no.csv", "source": "s"}}, "curves.column: expected one of Digits"),
-        ({"curves": {"column": "Digits", "file": "no.csv", "source": "s"}}, "no.csv: expected a header"),
+        ({"curves": {"column": "X", "file": str(CONV), "source": "s"}}, "curves.column: expected one of Digits"),
+        ({"curves": {"column": "Digits", "file": "no.csv", "source": "s"}}, "no.csv: expected a csv file of published"),
         ({"seeds": []}, "seeds:"),
     ],
 )

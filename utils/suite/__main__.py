@@ -8,15 +8,18 @@ Complete runs are skipped, interrupted ones are resumed. Exit status: 0 all runs
 
 import collections
 import concurrent.futures
-import itertools
+import contextlib
 import re
 import shlex
 import sys
+import textwrap
 from collections.abc import Sequence
 from concurrent.futures import Future
+from pathlib import Path
 
 from tqdm import tqdm
 
+from utils.command_line import command_line
 from utils.errors import StopSignal, UserError
 from utils.logger import open_screens, write_line
 from utils.run_folder import is_complete
@@ -33,49 +36,35 @@ def say(line: str) -> None:
     write_line(line, sys.stdout)
 
 
-class Board:
-    """What is seen of a suite while it runs."""
-
-    def __init__(self, jobs: Sequence[Job]):
-        self.waiting = {job: run.log_size(job) for job in jobs}  # a log grows when its job begins, on any machine
-        self.bar = tqdm(total=len(jobs), unit="run", disable=None, dynamic_ncols=True, smoothing=0)
-
-    def look(self, jobs: Sequence[Job]) -> None:
-        """See which of these runs began."""
-        for job in [job for job in jobs if job in self.waiting and run.log_size(job) > self.waiting[job]]:
-            del self.waiting[job]
-            say(f"begins   {job.name}")
-
-    def end(self, job: Job, outcome: Outcome, num_ended: int) -> None:
-        """Show that a job ended, and how many of the suite have."""
-        self.look([job])
-        self.bar.update()
-        say(f"{outcome.status:<7}  {job.name}   [{num_ended} of {self.bar.total}]")
-        if outcome.status == "failed":
-            for line in (*outcome.detail.splitlines(), f"log: {job.log}"):
-                say(f"         {line}")
-
-
-def run_all(jobs: Sequence[Job], pool: run.LocalPool | RayPool, stop: StopSignal) -> list[Outcome]:
-    """Do all jobs; returns how each ended."""
-    board = Board(jobs)
+def run_all(jobs: Sequence[Job], pool: run.LocalPool | RayPool, stop: StopSignal) -> collections.Counter[str]:
+    """Run all jobs, and show when each begins and how it ends; returns how many are done, failed and stopped."""
+    count = collections.Counter[str]()
+    waiting = {job: run.log_size(job) for job in jobs}  # a log grows when its job begins, on any machine
     job_of = {pool.submit(job): job for job in jobs}
-    waiting, outcomes, stopping = set(job_of), [], False
-    while waiting:
-        if stop.received and not stopping:
-            stopping = True
+    bar = tqdm(total=len(jobs), unit="run", disable=None, dynamic_ncols=True, smoothing=0)
+    while job_of:
+        if stop.received:
             pool.stop()
-        ended, waiting = concurrent.futures.wait(waiting, POLL_SEC, concurrent.futures.FIRST_COMPLETED)
-        for future in ended:  # before the look: in their places the next may have begun by now
-            outcomes.append(outcome_of(future, stopping))
-            board.end(job_of[future], outcomes[-1], len(outcomes))
-        board.look(list(board.waiting))
-    board.bar.close()
-    return outcomes
+        ended = concurrent.futures.wait(job_of, POLL_SEC, concurrent.futures.FIRST_COMPLETED).done
+        for future in sorted(job_of, key=lambda future: future not in ended):  # the ended first: they make room
+            job = job_of[future]
+            if job in waiting and run.log_size(job) > waiting[job]:
+                del waiting[job]
+                say(f"begins   {job.name}")
+            if future in ended:
+                del job_of[future]
+                outcome = outcome_of(future, stop.received)
+                count[outcome.status] += 1
+                bar.update()
+                say(f"{outcome.status:<7}  {job.name}   [{count.total()} of {len(jobs)}]")
+                if outcome.status == "failed":
+                    say(textwrap.indent(f"{outcome.detail}\nlog: {job.log}", " " * 9))
+    bar.close()
+    return count
 
 
 def outcome_of(future: Future[Outcome], stopping: bool) -> Outcome:
-    """How a job ended. Whatever went wrong in it, it does not stop the others."""
+    """How a job ended; an error in one job does not stop the others."""
     error = future.exception()
     if error is None:
         return future.result()
@@ -89,10 +78,10 @@ def matches(text: str, name: str) -> bool:
     return re.search(before + re.escape(text) + after, name, re.IGNORECASE) is not None
 
 
-def choose_runs(command: Command) -> list[tuple[file.Cell, int]]:
+def choose_runs(command: Command, folder: Path) -> list[tuple[file.Cell, int]]:
     """The cells and seeds that the command asks for, one seed of the whole table after another. Raises UserError."""
     suite = file.read_suite(command.suite)
-    cells = file.read_cells(suite, command.suite, file.suite_folder(command.suite, command.suite_dir))
+    cells = file.read_cells(suite, command.suite, folder)
     runs = [(cell, seed) for seed in dict.fromkeys(command.seeds or suite.seeds) for cell in cells]
     chosen = [(cell, seed) for cell, seed in runs if matches(command.only, cell.run_name(seed))]
     if not chosen:
@@ -104,60 +93,50 @@ def choose_runs(command: Command) -> list[tuple[file.Cell, int]]:
     return chosen
 
 
-def make_job(cell: file.Cell, seed: int, passed_on: Sequence[str]) -> Job:
-    """A run as a job, with the flags that are passed on to every run."""
-    run_dir = cell.run_dir(seed)
-    argv = (*cell.flags, "--seed", str(seed), "--run_dir", str(run_dir), "--resume", *passed_on)
-    return Job(cell.run_name(seed), run_dir, argv)
-
-
 def flags_to_pass_on(command: Command, *, device: str, threads: int) -> list[str]:
-    """The flags of every run that say where and how."""
-    given = command.model_dump(include=PASSED_ON, exclude_defaults=True)
-    values = {"device": device, "threads": threads} | given
-    words = ([f"--{key}"] if value is True else [f"--{key}", str(value)] for key, value in values.items())
-    return list(itertools.chain.from_iterable(words))
+    """The flags that say where and how, the same for every run."""
+    words = ["--device", device, "--threads", str(threads)]
+    for key, value in command.model_dump(include=PASSED_ON, exclude_defaults=True).items():
+        words += [f"--{key}"] if value is True else [f"--{key}", str(value)]
+    return words
 
 
 def print_plan(jobs: Sequence[Job]) -> None:
     """Print each run's command and state."""
     for job in jobs:
         state = "complete" if is_complete(job.run_dir) else "goes on" if job.run_dir.exists() else "new"
-        say(f"# {job.name}: {state}\n{shlex.join(['python', 'modelzoo.py', *job.argv])}")
+        say(f"# {job.name}: {state}\n{command_line(job.argv)}")
     say(f"# {len(jobs)} runs, {sum(is_complete(job.run_dir) for job in jobs)} of them complete")
 
 
 def run_suite(command: Command, argv: Sequence[str]) -> int:
     """Check everything, then run; returns the exit status. Raises UserError."""
-    runs = choose_runs(command)  # first: a mistake in the file is told before a GPU is looked for
+    folder = file.suite_folder(command.suite, command.suite_dir)
+    runs = choose_runs(command, folder)  # first: a mistake in the file is told before a GPU is looked for
     gpus = [] if command.ray else run.visible_gpus(command.device)
     slots = run.slots(gpus, jobs=command.jobs, per_gpu=command.per_gpu, threads=command.threads or 1)
     threads = command.threads or (max(1, run.num_cores() // len(slots)) if gpus else 1)
     passed_on = flags_to_pass_on(command, device="cuda" if gpus else command.device, threads=threads)
-    jobs = [make_job(cell, seed, passed_on) for cell, seed in runs]
+    jobs = [Job(cell.run_name(seed), cell.run_dir(seed), (*cell.argv(seed), *passed_on)) for cell, seed in runs]
     if command.dry_run:
         print_plan(jobs)
         return 0
-    file.make_folder(file.suite_folder(command.suite, command.suite_dir))
+    file.make_folder(folder)
     todo = [job for job in jobs if not is_complete(job.run_dir)]
     pool: run.LocalPool | RayPool = run.LocalPool(slots)
     if command.ray and todo:
         pool = RayPool(command, num_cpus=len(slots) * threads, threads=threads)
     stop = StopSignal()  # after Ray, which takes SIGTERM for itself
     stop.defer()
-    try:
-        outcomes = run_all(todo, pool, stop)
-    finally:
-        pool.stop()
-        pool.close()
-    return print_end(command, argv, outcomes, num_before=len(jobs) - len(todo))
+    with contextlib.closing(pool):
+        count = run_all(todo, pool, stop)
+    return print_end(command, argv, count, num_before=len(jobs) - len(todo))
 
 
-def print_end(command: Command, argv: Sequence[str], outcomes: Sequence[Outcome], *, num_before: int) -> int:
+def print_end(command: Command, argv: Sequence[str], count: collections.Counter[str], *, num_before: int) -> int:
     """Print how many runs ended how, and what to do next; returns the exit status."""
-    count = collections.Counter(outcome.status for outcome in outcomes)
-    line = f"{num_before + len(outcomes)} runs: {num_before} were complete before"
-    say(f"{line}, " + ", ".join(f"{count[status]} {status}" for status in ("done", "failed", "stopped")))
+    ends = ", ".join(f"{count[status]} {status}" for status in ("done", "failed", "stopped"))
+    say(f"{num_before + count.total()} runs: {num_before} were complete before, {ends}")
     if count["stopped"]:
         again = shlex.join(["python", "-m", "utils.suite", *argv])
         say(f"stopped by a signal, the states are saved; to go on: {again}")

@@ -7,11 +7,11 @@ with a seed. Nothing here imports torch, so that a whole suite is checked in an 
 import hashlib
 import re
 import shlex
-from collections.abc import Collection
+from collections.abc import Collection, Iterable
 from pathlib import Path
 from typing import Annotated, NamedTuple
 
-from pydantic import Field, FilePath, StrictInt, StrictStr, model_validator
+from pydantic import Field, StrictInt, StrictStr, model_validator
 
 from utils.command_line import Grow, read_command
 from utils.config import Frozen, Recipe, Settings, read_settings, validate
@@ -23,12 +23,6 @@ MOST_LETTERS = 200  # of a folder's name: file systems take 255
 FIELDS = Settings.model_fields | Recipe.model_fields
 SETTINGS = [key for key, field in FIELDS.items() if field.description and key != "seed"]
 FLAGS = [f"--{key}" for key in ("task_ids", "hp_config", *SETTINGS)]  # that a suite may have: the seeds are its own
-
-
-def _known(key: str, name: str, known: Collection[str]) -> None:
-    """Raise ValueError if a name is not one of the known ones."""
-    if name not in known:
-        raise ValueError(f"{key}: expected one of {', '.join(known)}, got {name!r}")
 
 
 class Column(Frozen):
@@ -57,7 +51,7 @@ class Published(Frozen):
 class PublishedFile(Frozen):
     """A csv file with published numbers, and their source."""
 
-    file: FilePath
+    file: Path
     source: StrictStr
 
 
@@ -103,22 +97,25 @@ class Suite(Frozen):
             slugs = {slug(name) for name in names}
             if "" in slugs or len(slugs) < len(names):
                 raise ValueError(f"{kind}: expected names that differ in letters or digits, got {', '.join(names)}")
-        for metric in self.metrics:
-            _known("metrics", metric, METRICS)
-        for name, column in self.columns.items():
-            for row in column.rows:
-                _known(f"columns.{name}.rows", row, self.rows)
+        for part in (self.curves, self.competition):
+            if part and not part.file.is_file():
+                raise ValueError(f"{part.file}: expected a csv file of published numbers, found none")
         places = [(entry.row, entry.metric, name) for entry in self.published for name in entry.percent]
         if len(set(places)) < len(places):
             raise ValueError(f"published: expected a number once, got {places}")
-        for row, metric, name in places:
-            _known("published.row", row, self.rows)
-            _known("published.metric", metric, METRICS)
-            _known("published.percent", name, self.columns)
-        if self.sweep:
-            _known("sweep", self.sweep, SETTINGS)
-        if self.curves:
-            _known("curves.column", self.curves.column, self.columns)
+        uses: list[tuple[str, Iterable[str], Collection[str]]] = [
+            ("metrics", self.metrics, METRICS),
+            *((f"columns.{name}.rows", column.rows, self.rows) for name, column in self.columns.items()),
+            ("published.row", (row for row, _, _ in places), self.rows),
+            ("published.metric", (metric for _, metric, _ in places), METRICS),
+            ("published.percent", (name for _, _, name in places), self.columns),
+            ("sweep", [self.sweep] if self.sweep else [], SETTINGS),
+            ("curves.column", [self.curves.column] if self.curves else [], self.columns),
+        ]
+        for key, used, known in uses:
+            for name in used:
+                if name not in known:
+                    raise ValueError(f"{key}: expected one of {', '.join(known)}, got {name!r}")
         return self
 
     def number(self, row: str, column: str, metric: str) -> tuple[float | None, str]:
@@ -154,20 +151,22 @@ class Cell(NamedTuple):
         """The folder of a run."""
         return self.folder / f"s{seed}"
 
+    def argv(self, seed: int) -> list[str]:
+        """The words of a run's command line, after ``modelzoo.py``."""
+        return [*self.flags, "--seed", str(seed), "--run_dir", str(self.run_dir(seed)), "--resume"]
+
     def settings_of(self, seed: int) -> Settings:
         """The settings of a run."""
         return self.settings.model_copy(update={"seed": seed})
 
     def differing(self, seed: int) -> str | None:
-        """What an existing run folder has in place of these settings, in words; None if it fits or does not exist.
+        """The settings in which an existing run folder differs, in a sentence; None if there are none, or no folder.
 
         Raises:
             UserError: Its ``config.yaml`` cannot be read.
         """
         path = self.run_dir(seed) / "config.yaml"
-        if not path.exists():
-            return None
-        keys = self.settings_of(seed).differences(read_settings(path))
+        keys = self.settings_of(seed).differences(read_settings(path)) if path.exists() else {}
         return f"{path}: expected the suite's settings, got others for {', '.join(keys)}" if keys else None
 
 
@@ -213,21 +212,16 @@ def read_cells(suite: Suite, path: Path, folder: Path) -> list[Cell]:
     """
     cells = []
     for name, column in suite.columns.items():
+        files = ("--data_config", str(column.benchmark), "--hp_config", str(column.recipe))
         for row in dict.fromkeys(column.rows or suite.rows):
             try:
-                cells.append(_cell(suite, row, name, folder))
+                flags = (*files, *_words(f"{suite.flags} {column.flags} {suite.rows[row]}"))
+                command = read_command([*flags, "--seed", str(suite.seeds[0])])
             except UserError as mistake:
                 raise UserError(f"{path}: row {row}, column {name}: {mistake}") from mistake
+            assert isinstance(command, Grow), "flags for other uses were refused"
+            cells.append(Cell(row, name, flags, command.settings, folder / slug(row) / slug(name)))
     return cells
-
-
-def _cell(suite: Suite, row: str, name: str, folder: Path) -> Cell:
-    column = suite.columns[name]
-    files = ("--data_config", str(column.benchmark), "--hp_config", str(column.recipe))
-    flags = (*files, *_words(f"{suite.flags} {column.flags} {suite.rows[row]}"))
-    command = read_command([*flags, "--seed", str(suite.seeds[0])])
-    assert isinstance(command, Grow), "flags for other uses were refused"
-    return Cell(row, name, flags, command.settings, folder / slug(row) / slug(name))
 
 
 def _words(text: str) -> list[str]:

@@ -13,13 +13,13 @@ from typing import Any
 from utils.errors import UserError, in_one_line, short
 from utils.process import ROOT
 from utils.suite.command import Command
-from utils.suite.run import Died, Job, Outcome, carry_out
+from utils.suite.run import Died, Job, Outcome, run_command
 
 
-def _carry_out_in(folder: str, job: Job) -> Outcome:
-    """Carry out a job from the folder in which the suite was started."""
+def _run_command_in(folder: str, job: Job) -> Outcome:
+    """Run a job from the folder in which the suite was started."""
     os.chdir(folder)
-    return carry_out(job, {}, lambda: False)
+    return run_command(job, {}, lambda: False)
 
 
 class RayPool:
@@ -36,6 +36,7 @@ class RayPool:
         Raises:
             UserError: Ray is not installed, there is no cluster at the address, or no node can do a run.
         """
+        self._tasks: list[Any] = []
         self._connect((command.ray or "local").strip(), num_cpus)
         nodes = [node["Resources"] for node in self._ray.nodes()]
         has_gpu = any(node.get("GPU", 0) > 0 for node in nodes)
@@ -48,8 +49,7 @@ class RayPool:
             num_gpus=1 / command.per_gpu if has_gpu and command.device in ("auto", "cuda") else 0,
             max_retries=3,
             retry_exceptions=[Died],
-        )(_carry_out_in)
-        self._tasks: list[Any] = []
+        )(_run_command_in)
 
     def _connect(self, address: str, num_cpus: int) -> None:
         try:
@@ -73,17 +73,18 @@ class RayPool:
             os.dup2(screen, 2)
 
     def submit(self, job: Job) -> Future[Outcome]:
-        """Do a job as soon as there is room."""
+        """Run a job as soon as a node has room."""
         self._tasks.append(self._task.remote(os.getcwd(), job))
         return self._tasks[-1].future()
 
     def stop(self) -> None:
         """Let all jobs save their states and stop."""
-        for task in self._tasks:
-            self._ray.cancel(task)
+        while self._tasks:  # a task that is cancelled twice could not save its state
+            self._ray.cancel(self._tasks.pop())
 
     def close(self) -> None:
-        """Leave the cluster; a local one ends."""
+        """Stop what still runs, and leave the cluster; a local one ends."""
+        self.stop()
         self._ray.shutdown()
 
 

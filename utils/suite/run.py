@@ -4,8 +4,6 @@ On this machine a thread for each run at a time waits for the run's process.
 """
 
 import os
-import queue
-import shlex
 import subprocess
 import sys
 import threading
@@ -15,6 +13,7 @@ from concurrent.futures import Future, ThreadPoolExecutor
 from pathlib import Path
 from typing import Literal, NamedTuple
 
+from utils.command_line import command_line
 from utils.errors import UserError
 from utils.process import ROOT
 from utils.run_folder import is_complete, is_locked
@@ -38,7 +37,7 @@ class Job(NamedTuple):
 
     @property
     def log(self) -> Path:
-        """The file with what the process said; it lies beside the run folder."""
+        """The file with the output of the run's process; it lies beside the run folder."""
         return self.run_dir.with_name(f"{self.run_dir.name}.log")
 
 
@@ -50,7 +49,7 @@ class Outcome(NamedTuple):
 
 
 def log_size(job: Job) -> int:
-    """How many bytes the job's process has said so far."""
+    """The size of the job's log, in bytes; 0 if there is none."""
     return job.log.stat().st_size if job.log.exists() else 0
 
 
@@ -58,7 +57,7 @@ class Died(Exception):
     """The process was killed, so that it is worth trying again."""
 
 
-def carry_out(job: Job, environment: Mapping[str, str], stopping: Callable[[], bool]) -> Outcome:
+def run_command(job: Job, environment: Mapping[str, str], stopping: Callable[[], bool]) -> Outcome:
     """Begin the run, or go on with it, and wait for its end.
 
     If another process is writing the folder, such as a run that outlived its suite, it is waited for: after that the
@@ -91,9 +90,9 @@ def carry_out(job: Job, environment: Mapping[str, str], stopping: Callable[[], b
 def _run_process(job: Job, environment: Mapping[str, str], stopping: Callable[[], bool]) -> tuple[int, str]:
     """Run the job's process, its output going to the job's log; returns its exit status and its last lines."""
     with open(job.log, "a", encoding="utf-8", errors="backslashreplace") as log:
-        log.write(f"$ {shlex.join(['python', PROGRAM.name, *job.argv])}\n")
+        log.write(f"$ {command_line(job.argv)}\n")
         log.flush()
-        begin = log.tell()
+        begin = log_size(job)
         process = subprocess.Popen(
             [sys.executable, str(PROGRAM), *job.argv],
             stdin=subprocess.DEVNULL,
@@ -106,41 +105,38 @@ def _run_process(job: Job, environment: Mapping[str, str], stopping: Callable[[]
             while process.poll() is None and not stopping():
                 time.sleep(POLL_SEC)
         finally:  # also if the thread or the Ray task is interrupted: the run saves its state
-            if process.poll() is None:
-                process.terminate()
+            process.terminate()  # if it has not ended
             process.wait()
-    with open(job.log, encoding="utf-8", errors="replace") as log:
-        log.seek(begin)
-        return process.returncode, "\n".join(log.read().splitlines()[-15:])
+    said = job.log.read_bytes()[begin:].decode(errors="replace").splitlines()
+    return process.returncode, "\n".join(said[-15:])
 
 
 class LocalPool:
     """This machine. A slot is a place for one run at a time: the environment variables that give it its GPU."""
 
     def __init__(self, slots: Sequence[Mapping[str, str]]):
-        self._free: queue.SimpleQueue[Mapping[str, str]] = queue.SimpleQueue()
-        for slot in slots:
-            self._free.put(slot)
+        self._free = list(slots)
         self._threads = ThreadPoolExecutor(len(slots))
         self._stopping = threading.Event()
 
     def submit(self, job: Job) -> Future[Outcome]:
-        """Do a job as soon as a slot is free."""
+        """Run a job as soon as a slot is free."""
         return self._threads.submit(self._work, job)
 
     def _work(self, job: Job) -> Outcome:
-        slot = self._free.get()
+        slot = self._free.pop(0)  # there is one: as many threads as slots
         try:
-            return carry_out(job, slot, self._stopping.is_set)
+            return run_command(job, slot, self._stopping.is_set)
         finally:
-            self._free.put(slot)
+            self._free.append(slot)
 
     def stop(self) -> None:
         """Let all jobs save their states and stop."""
         self._stopping.set()
 
     def close(self) -> None:
-        """Wait for the threads."""
+        """Stop what still runs, and wait for it."""
+        self.stop()
         self._threads.shutdown()
 
 
