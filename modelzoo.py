@@ -294,8 +294,8 @@ def dry_run(command: Grow, device: torch.device, screen: Screen) -> None:
 
     images_a_step = min(settings.recipe.batch, plan[-1].num_train)
     seconds = seconds_by_flags(lambda name: last_training(name).steps(), settings.recipe.precision, device)
-    network, test, num_classes = last_training("fp32").network, tasks[0].test, tasks[0].num_classes
-    predicting = predict(network, 0, test.images, test.rows, torch.empty(len(test), num_classes))
+    network, test = last_training("fp32").network, tasks[0].test  # any images: only the time counts
+    predicting = predict(network, 0, test.images, test.rows, torch.empty(len(test), network.num_classes[0]))
     predict_sec = seconds_each(predicting, device) / min(PREDICTION_BATCH, len(test))
     train_sec = next(iter(seconds.values())) / images_a_step  # as the command says
     estimate = time_estimate(plan, settings.epochs, train_sec=train_sec, predict_sec=predict_sec)

@@ -237,7 +237,7 @@ def test_the_environment_of_a_run_is_noted(finished):
     (env,) = json.loads((finished[0] / "env.json").read_text())
     assert env["command"].startswith("python modelzoo.py --device cpu --threads 1 --no_download --data_config ")
     assert (env["torch"], env["threads"], env["device"]) == (torch.__version__, 1, "cpu (1 threads)")
-    assert set(env) == {"command", "commit", "python", "torch", "device", "threads", "compiled"}
+    assert set(env) == {"command", "commit", "python", "torch", "device", "threads", "precision", "compiled"}
 
 
 # ---- every flag changes something

@@ -31,6 +31,17 @@ def test_a_package_imports_only_from_the_floors_below(path):
     assert ours <= MAY_IMPORT[own] | {own}
 
 
+def imported_modules(path):
+    """The full names of the modules that a file imports from."""
+    return {node.module for node in ast.walk(ast.parse(path.read_text())) if isinstance(node, ast.ImportFrom)}
+
+
+def test_the_run_folder_knows_no_command_line_and_of_networks_only_the_saved_zoo_knows_files():
+    assert "utils.command_line" not in imported_modules(ROOT / "utils/run_folder.py")
+    readers = {path.name for path in (ROOT / "net").glob("*.py") if imported_modules(path) & {"pathlib", "utils.files"}}
+    assert readers == {"saved_zoo.py"}
+
+
 def test_settings_suites_and_reports_start_without_torch():
     modules = ["utils.config", "utils.run_folder", "utils.suite.__main__", "utils.report.__main__"]
     lines = [f"import {module}; assert 'torch' not in sys.modules, '{module}'" for module in modules]

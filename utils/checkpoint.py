@@ -72,45 +72,36 @@ def save_next_state(run_dir: Path, state: State) -> None:
     folder = run_dir / "checkpoint"
     folder.mkdir(exist_ok=True)
     states = _states(folder)
-    number = 1 + _number(states[0]) if states else 0
-    save_state(folder / f"state_{number:06d}.pt", state)
-    for old in _states(folder)[STATES_KEPT:]:
+    save_state(folder / f"state_{max(states, default=-1) + 1:06d}.pt", state)
+    for old in list(states.values())[STATES_KEPT - 1 :]:
         old.unlink()
 
 
-def _states(folder: Path) -> list[Path]:
-    """The states in ``checkpoint/``, the newest first."""
-    return sorted((path for path in folder.glob("state_*.pt") if path.stem[6:].isdecimal()), key=_number, reverse=True)
+def _states(folder: Path) -> dict[int, Path]:
+    """The states in ``checkpoint/`` by number, the newest first."""
+    states = {int(path.stem[6:]): path for path in folder.glob("state_*.pt") if path.stem[6:].isdecimal()}
+    return dict(sorted(states.items(), reverse=True))
 
 
-def _number(path: Path) -> int:
-    return int(path.stem[6:])
-
-
-def newest_state(run_dir: Path) -> tuple[State | None, list[str]]:
-    """The newest state that is whole, None if there is none, and a warning for each damaged one passed over.
+def newest_state(run_dir: Path) -> tuple[State, list[str]]:
+    """The newest state that is whole, ``State()`` if there is none, and a warning for each damaged one passed over.
 
     Raises:
         UserError: There are states, but all are damaged.
     """
     problems: list[str] = []
-    final = run_dir / "zoo" / "state.pt"  # that of a finished run
-    for path in [*_states(run_dir / "checkpoint"), *([final] if final.exists() else [])]:
+    for path in [*_states(run_dir / "checkpoint").values(), *run_dir.glob("zoo/state.pt")]:  # a finished run's is last
         try:
             return load_state(path), [f"{problem}; going on from the state before it" for problem in problems]
         except UserError as damaged:
             problems.append(str(damaged))
     if problems:
         raise UserError(f"{problems[-1]}, and no other state is left; --overwrite starts anew")
-    return None, []
+    return State(), []
 
 
-def settings_to_go_on_with(old: Settings, asked: Settings, *, num_rounds_done: int) -> Settings:
-    """The settings asked for, if they are the run's own, or if they let a finished continual run grow.
-
-    Raises:
-        UserError: The settings differ otherwise; the message names them.
-    """
+def check_settings(old: Settings, asked: Settings, *, num_rounds_done: int) -> None:
+    """Raise UserError unless the settings asked for are the run's own, or let a finished continual run grow."""
     differing = old.differences(asked)
     grows = (
         old.continual
@@ -126,7 +117,6 @@ def settings_to_go_on_with(old: Settings, asked: Settings, *, num_rounds_done: i
     if differing and not grows:
         listed = "; ".join(f"{key} {short(now)} (the run has {short(had)})" for key, (had, now) in differing.items())
         raise UserError(f"--resume: expected the settings of the run, got {listed}")
-    return asked
 
 
 def with_data_of(settings: Settings, other: Benchmark | None) -> Settings:

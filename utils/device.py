@@ -13,9 +13,9 @@ from collections.abc import Callable, Iterable
 import threadpoolctl
 import torch
 
+from utils import process
 from utils.config import Options
 from utils.errors import UserError, short
-from utils.process import commit
 from utils.records import Invocation
 
 STEPS_TIMED = 20
@@ -55,7 +55,7 @@ def describe_invocation(command: str, device: torch.device, precision: str, *, c
     """How this process was started, for ``env.json``; ``precision`` is the recipe's."""
     return Invocation(
         command=command,
-        commit=commit(),
+        commit=process.commit(),
         python=platform.python_version(),
         torch=torch.__version__,
         device=describe_device(device),

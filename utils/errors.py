@@ -13,7 +13,7 @@ MOST_LETTERS = 80  # of what was got, in a message
 
 
 class UserError(Exception):
-    """Something that the user can mend; the message names the file, key or flag, what was expected and what was got.
+    """An error that the user can fix; the message names the file, key or flag, what was expected and what was got.
 
     Attributes:
         exit_status: The program's exit status: 2 for a mistake, 3 for a signal.
@@ -37,7 +37,7 @@ class Parser(argparse.ArgumentParser):
 
 
 def short(value: object) -> str:
-    """What was got, for a message: its repr, cut off after some letters."""
+    """A shortened repr, for messages."""
     text = repr(value)
     return text if len(text) <= MOST_LETTERS else f"{text[:MOST_LETTERS]}..."
 

@@ -1,34 +1,38 @@
 """Event files for TensorBoard: the training loss by epoch, and the accuracies by round."""
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from pathlib import Path
+from statistics import fmean
 from typing import TYPE_CHECKING
-
-import numpy as np
 
 from utils.config import Settings
 from utils.errors import in_one_line
+from utils.logger import Screen
 from utils.records import Record
 
 if TYPE_CHECKING:
-    from utils.logger import Screen
+    from torch.utils.tensorboard import SummaryWriter
 
 
 class EventFiles:
-    """The event files of a run. They are written anew when a run is resumed, so that no value is in them twice.
+    """The event files of a run; before ``begin`` nothing is written.
 
     If writing them fails, there is one warning, and nothing more is written.
     """
 
-    def __init__(self, folder: Path, rounds: Iterable[Record], settings: Settings, screen: "Screen"):
+    def __init__(self, folder: Path, settings: Settings, screen: Screen):
         self.folder, self.settings, self.screen = folder, settings, screen
         self.num_losses = 0  # of the current round, that are written
+        self.writer: SummaryWriter | None = None
+
+    def begin(self, rounds: Iterable[Record]) -> None:
+        """Write the rounds so far. Files that are there are written anew, so that no value is in them twice."""
         try:
             from torch.utils.tensorboard import SummaryWriter  # here: importing it takes seconds
 
-            for path in folder.glob("events.out.tfevents.*"):  # after it: without TensorBoard they stay
+            for path in self.folder.glob("events.out.tfevents.*"):  # after it: without TensorBoard they stay
                 path.unlink()
-            self.writer: SummaryWriter | None = SummaryWriter(folder)
+            self.writer = SummaryWriter(self.folder)
         except Exception as error:  # other people's code; nothing beside the numbers stops a run
             self._give_up(error)
         for record in rounds:
@@ -36,27 +40,25 @@ class EventFiles:
 
     def add_losses(self, round_id: int, epoch_loss: list[float]) -> None:
         """Write the losses of those epochs of a round that are new."""
-        new = list(enumerate(epoch_loss))[self.num_losses :]
-        if new:
-            self.num_losses = len(epoch_loss)
-            self._write(("training loss", loss, round_id * self.settings.epochs + epoch) for epoch, loss in new)
+        for epoch in range(self.num_losses, len(epoch_loss)):
+            self._write({"training loss": epoch_loss[epoch]}, round_id * self.settings.epochs + epoch)
+        self.num_losses = len(epoch_loss)
 
     def add_round(self, record: Record) -> None:
         """Write a round's losses and accuracies."""
         self.add_losses(record.round, record.epoch_loss)
         self.num_losses = 0
-        accuracy, kind = record.accuracy, f"{record.scored_on} accuracy"
-        self._write([(f"average {kind}", float(np.mean(list(accuracy.values()))), record.round)])
-        names = self.settings.benchmark.names
-        self._write((f"{kind}/{t} {names[t]}", value, record.round) for t, value in accuracy.items())
+        kind, names = f"{record.scored_on} accuracy", self.settings.benchmark.names
+        by_task = {f"{kind}/{t} {names[t]}": value for t, value in record.accuracy.items()}
+        self._write({f"average {kind}": fmean(by_task.values())} | by_task, record.round)
 
-    def _write(self, scalars: Iterable[tuple[str, float, int]]) -> None:
-        """Write values with their tag and step."""
+    def _write(self, scalars: Mapping[str, float], step: int) -> None:
+        """Write values by tag."""
         if self.writer is None:
             return
         try:
-            for scalar in scalars:
-                self.writer.add_scalar(*scalar)
+            for tag, value in scalars.items():
+                self.writer.add_scalar(tag, value, step)
             self.writer.flush()
         except Exception as error:
             self._give_up(error)

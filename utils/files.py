@@ -29,10 +29,9 @@ def whole_file(path: Path) -> Iterator[BinaryIO]:
             os.fsync(file.fileno())
         os.replace(part, path)
         _sync_folder(path.parent)
-    except BaseException:  # a signal too
+    finally:  # after a signal too
         with contextlib.suppress(OSError):
             part.unlink(missing_ok=True)
-        raise
 
 
 def remove_parts(folder: Path, *, older_than_sec: float = 0) -> None:

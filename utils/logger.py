@@ -1,7 +1,6 @@
 """The screen: results on stdout, warnings and a progress bar on stderr, and all that was said in ``log.txt``."""
 
 import contextlib
-import io
 import itertools
 import os
 import sys
@@ -34,25 +33,23 @@ class Screen:
 
     def say(self, line: str) -> None:
         """Show a result."""
-        write_line(line, sys.stdout)
-        self._note(line)
+        self._show(line, sys.stdout)
 
     def warn(self, line: str) -> None:
         """Show a warning."""
-        write_line(f"warning: {line}", sys.stderr)
-        self._note(f"warning: {line}")
+        self._show(f"warning: {line}", sys.stderr)
 
     def inform(self, line: str) -> None:
         """Show how far a run is."""
-        write_line(line, sys.stderr)
-        self._note(line)
+        self._show(line, sys.stderr)
 
     def fail(self, line: str) -> None:
         """Show why the program ends here."""
-        write_line(f"modelzoo.py: {line}", sys.stderr)
-        self._note(line)
+        self._show(line, sys.stderr, begins="modelzoo.py: ")
 
-    def _note(self, line: str) -> None:
+    def _show(self, line: str, stream: TextIO, begins: str = "") -> None:
+        """Show a line, which begins so on the screen alone, and note it in the log."""
+        write_line(begins + line, stream)
         if self.log is not None:
             with contextlib.suppress(OSError), self.log.open("a", encoding="utf-8", errors="backslashreplace") as file:
                 file.write(line + "\n")
@@ -63,7 +60,7 @@ def open_screens() -> None:
     for name in ("stdin", "stdout", "stderr"):  # in the order of their descriptors, so that no other file gets these
         stream = getattr(sys, name) or open(os.devnull, "r+")  # noqa: SIM115 (it stays open)
         setattr(sys, name, stream)
-        if isinstance(stream, io.TextIOWrapper):
+        if hasattr(stream, "reconfigure"):  # not one that a caller put in place
             stream.reconfigure(errors="backslashreplace")
 
 
@@ -77,47 +74,40 @@ def write_line(line: str, stream: TextIO) -> None:
             os.dup2(os.open(os.devnull, os.O_WRONLY), stream.fileno())
 
 
-class Progress:
+class Progress(contextlib.AbstractContextManager["Progress"]):
     """How far a run is: a bar if stderr is a terminal, else a line every five minutes and at the end of a round."""
 
     def __init__(self, screen: Screen, plan: "Iterable[RoundSize]", settings: "Settings"):
         self.screen, self.settings = screen, settings
         self.before_round = [0, *itertools.accumulate(settings.epochs * size.num_train for size in plan)]
-        self.bar: tqdm | None = None
-        if sys.stderr.isatty():
-            self.bar = tqdm(total=self.before_round[-1], unit=" images", dynamic_ncols=True)
+        self.bar = tqdm(total=self.before_round[-1], unit=" images", dynamic_ncols=True, disable=None)
+        self.every_sec = LINE_EVERY_SEC if self.bar.disable else LOSS_EVERY_SEC
         self.began = self.looked = time.monotonic()
         self.first: int | None = None  # what an earlier process did says nothing of the speed
         self.last_round = -1  # whose end was told
 
-    def __enter__(self) -> "Progress":
-        return self
-
     def __exit__(self, *_: object) -> None:
-        if self.bar is not None:
-            self.bar.close()
+        self.bar.close()
 
     def show(self, method: "Method") -> None:
         """Show where a method is; called after each of its minibatches."""
-        training = method.training
+        training, round_id = method.training, method.round_id
         if training is None:
             return
-        before, after = self.before_round[method.round_id : method.round_id + 2]
+        before, after = self.before_round[round_id : round_id + 2]
         done = before + (after - before) * training.num_done // len(training)
         if self.first is None:
-            self.first = done
-        ends = training.epoch == training.num_epochs and method.round_id > self.last_round
-        if self.bar is not None:
-            self.bar.initial = self.first
-            self.bar.update(done - self.bar.n)
-        if ends or time.monotonic() - self.looked >= (LINE_EVERY_SEC if self.bar is None else LOSS_EVERY_SEC):
-            self.last_round = method.round_id if ends else self.last_round
-            self._look(method.round_id, training, done - self.first, self.before_round[-1] - done)
+            self.first = self.bar.initial = done
+        self.bar.update(done - self.bar.n)
+        ends = training.epoch == training.num_epochs and round_id > self.last_round
+        if ends or time.monotonic() - self.looked >= self.every_sec:
+            self.looked = time.monotonic()
+            self.last_round = round_id if ends else self.last_round
+            self._look(round_id, training, num_images=done - self.first, num_left=self.before_round[-1] - done)
 
-    def _look(self, round_id: int, training: "Training[Any]", num_images: int, num_left: int) -> None:
+    def _look(self, round_id: int, training: "Training[Any]", *, num_images: int, num_left: int) -> None:
         """Read the loss, which waits for a GPU, and show it; ``num_images`` are those of this process."""
-        self.looked = time.monotonic()
-        if self.bar is not None:
+        if not self.bar.disable:
             self.bar.set_description(f"round {round_id}, epoch {training.epoch}", refresh=False)
             self.bar.set_postfix_str(f"loss {training.loss:.4f}")
             return

@@ -10,7 +10,7 @@ from typing import Any, ClassVar
 import torch
 from torch import Tensor, nn
 
-from utils.config import METHODS, MethodRules, Settings
+from utils.config import Settings
 from utils.errors import UserError
 from utils.records import Round, RoundSize
 from utils.run_net import Examples, Minibatch, Training, cross_entropy
@@ -25,7 +25,9 @@ class Method(ABC):
     class's own ``grow``. A method touches no file, and does not look at a task before it arrives.
 
     Attributes:
-        name: The value of ``--method`` that stands for it; ``utils.config.METHODS`` has its rules under that name.
+        name: The value of ``--method`` that stands for it. Under this name ``utils.config.METHODS``, which is read
+            without torch, says which settings are its own, whether it needs ``--continual``, and whether a finished run
+            may grow.
         round_id: The current round.
         training: The training of the current learner; None between two rounds.
     """
@@ -50,11 +52,6 @@ class Method(ABC):
         self.round_id = 0
         self.training: Training[Any] | None = None
         self._saved_training: dict[str, Any] | None = None  # of a learner that an earlier process was stopped in
-
-    @classmethod
-    def rules(cls) -> MethodRules:
-        """Which settings are its own, whether it needs ``--continual``, and whether a finished run may grow."""
-        return METHODS[cls.name]
 
     @abstractmethod
     def grow(self) -> Iterator[Round | str]:

@@ -11,22 +11,16 @@ BEGAN = time.perf_counter()  # when the program began, its first imports aside
 
 
 class Stopwatch:
-    """Seconds by phase: the time since the last lap goes to the phase that the next lap names."""
+    """Seconds by phase: each lap adds the time since the one before it, the first lap that since the program began."""
 
-    def __init__(self, seconds: dict[str, float] | None = None, *, since: float | None = None):
-        self.seconds = dict(seconds or {})
-        self._last = time.perf_counter() if since is None else since
+    def __init__(self, seconds: dict[str, float]):
+        self.seconds, self._last = seconds, BEGAN
 
     def lap(self, phase: str) -> None:
         """Add the time since the last lap to a phase."""
         now = time.perf_counter()
         self.seconds[phase] = self.seconds.get(phase, 0.0) + now - self._last
         self._last = now
-
-
-def process_sec() -> float:
-    """Seconds since the program began."""
-    return time.perf_counter() - BEGAN
 
 
 def peak_mem_gb() -> float:

@@ -6,33 +6,30 @@ Except for the log and the event files, all other files are written whole or not
 
 import contextlib
 import json
-import math
 import os
-import re
 import time
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 import filelock
 import numpy as np
+from pydantic import TypeAdapter
 
 from utils import checkpoint, files, process, records
-from utils.checkpoint import State
 from utils.config import Model, Options, Settings, read_settings, settings_to_yaml, validate
 from utils.errors import UserError, in_one_line
 from utils.events import EventFiles
+from utils.logger import Screen
 from utils.records import Invocation, LearnerInfo, Record, Round, Summary, ZooInfo
 from utils.yaml_files import read_yaml
 
 if TYPE_CHECKING:
-    from utils.logger import Screen
     from utils.method import Method
 
 WRITTEN = (  # all that a run writes, and so all that --overwrite deletes
-    *("env.json", "log.txt", "rounds.jsonl", "accuracy.csv", "accuracy.png", "summary.json"),
-    "tensorboard/events.out.tfevents.*",
-    *("zoo/zoo.json", "zoo/state.pt", "zoo/learner_*.pt", "checkpoint/state_*.pt"),
-)
+    "env.json log.txt rounds.jsonl accuracy.csv accuracy.png summary.json tensorboard/events.out.tfevents.* "
+    "zoo/zoo.json zoo/state.pt zoo/learner_*.pt checkpoint/state_*.pt"
+).split()
 FIGURE_EVERY_SEC = 300  # while the run goes on; drawing takes half a second
 
 
@@ -77,8 +74,8 @@ def read_zoo(run_dir: Path) -> ZooInfo:
 def read_env(run_dir: Path) -> list[Invocation]:
     """The invocations that started and resumed a run; empty if ``env.json`` cannot be read."""
     try:
-        return [Invocation.model_validate(entry) for entry in json.loads((run_dir / "env.json").read_text())]
-    except (OSError, ValueError, TypeError):
+        return TypeAdapter(list[Invocation]).validate_json((run_dir / "env.json").read_bytes())
+    except (OSError, ValueError):
         return []
 
 
@@ -87,12 +84,12 @@ def read_rounds(run_dir: Path, num_bytes: int | None = None) -> list[Record]:
     path = run_dir / "rounds.jsonl"
     try:
         content = path.read_bytes()[:num_bytes]
-        records = [Record.model_validate_json(line) for line in content.splitlines()]
+        rounds = [Record.model_validate_json(line) for line in content.splitlines()]
     except (OSError, ValueError) as error:
         raise UserError(f"{path}: expected a line for each round, got a damaged one ({in_one_line(error)})") from error
-    if len(content) < (num_bytes or 0) or [record.round for record in records] != list(range(len(records))):
+    if len(content) < (num_bytes or 0) or [record.round for record in rounds] != list(range(len(rounds))):
         raise UserError(f"{path}: expected all rounds up to the run's state, got fewer; --overwrite starts anew")
-    return records
+    return rounds
 
 
 def read_accuracy(run_dir: Path) -> np.ndarray:
@@ -121,25 +118,25 @@ class RunFolder:
         complete: Whether there is nothing left to do.
     """
 
-    def __init__(self, settings: Settings, options: Options, screen: "Screen"):
+    def __init__(self, settings: Settings, options: Options, screen: Screen):
         self.settings, self.options, self.screen = settings, options, screen
-        self.path = self.options.run_dir or Path("runs") / self.settings.run_name
+        self.path = options.run_dir or Path("runs") / settings.run_name
         self.complete = False
-        self.state = State()
+        self.state = checkpoint.State()
+        self.rounds: list[Record] = []
+        self.events = EventFiles(self.path / "tensorboard", settings, screen)
         self._lock = filelock.FileLock(self.path / ".lock", timeout=0)
         self._made: list[Path] = []  # to be removed again if the run does not begin
-        self._problem: OSError | None = None  # why the folder cannot be written
         self._warnings: list[str] = []
         self._saved = time.monotonic()
-        self._drawn = -math.inf
-        self._events: EventFiles | None = None
+        self._drawn = float("-inf")
 
     def __enter__(self) -> "RunFolder":
         try:
-            self._hold()
+            problem = self._hold()
             self._look()
-            if self._problem and not self.complete:
-                raise UserError(f"{self.path}: expected a folder that can be written ({self._problem.strerror})")
+            if problem and not self.complete:
+                raise UserError(f"{self.path}: expected a folder that can be written ({problem.strerror})")
         except BaseException:
             self.__exit__()
             raise
@@ -151,8 +148,11 @@ class RunFolder:
                 path.rmdir() if path.is_dir() else path.unlink()
         self._lock.release()
 
-    def _hold(self) -> None:
-        """Make the folder if it is missing, and lock it. A lock ends with the process that holds it."""
+    def _hold(self) -> OSError | None:
+        """Make the folder if it is missing, and lock it; returns why it cannot be written, if so.
+
+        A lock ends with the process that holds it.
+        """
         if self.path.exists() and not self.path.is_dir():
             raise UserError(f"{self.path}: expected a folder, got a file")
         self._made = [path for path in (self.path / ".lock", self.path, *self.path.parents) if not path.exists()]
@@ -162,11 +162,13 @@ class RunFolder:
         except filelock.Timeout as error:
             raise UserError(f"{self.path}: another process is writing this run folder") from error
         except OSError as error:
-            self._problem = error
+            return error
+        return None
 
     def _look(self) -> None:
         """See what the folder holds. Raises UserError if the command may not use it."""
-        if not any(self._content()):
+        inside = set(self.path.iterdir()) if self.path.exists() else set()
+        if inside <= {self.path / ".lock", *self.path.glob(".*.part")}:
             return
         if self.options.overwrite:
             if not {"benchmark", "recipe"} <= read_yaml(self.path / "config.yaml").keys():
@@ -178,24 +180,19 @@ class RunFolder:
                 "--resume goes on with the run, --overwrite starts it anew, --run_dir takes another folder"
             )
         old = settings_of(self.path)
-        state, self._warnings = checkpoint.newest_state(self.path)
-        if state is None and (is_complete(self.path) or learner_path(self.path, 1).exists()):
+        self.state, self._warnings = checkpoint.newest_state(self.path)
+        if not self.state.method and (is_complete(self.path) or learner_path(self.path, 1).exists()):
             lost = self.path / "zoo" / "state.pt"
             raise UserError(f"{lost}: missing, so that the run cannot go on; --overwrite starts it anew")
-        self.state = state or State()
-        num_done = len(read_rounds(self.path, self.state.rounds_bytes)) if state else 0
-        self.settings = checkpoint.settings_to_go_on_with(old, self.settings, num_rounds_done=num_done)
-        for path in (learner_path(self.path, round_id) for round_id in range(num_done)):
+        if self.state.rounds_bytes:
+            self.rounds = read_rounds(self.path, self.state.rounds_bytes)
+        checkpoint.check_settings(old, self.settings, num_rounds_done=len(self.rounds))
+        for path in (learner_path(self.path, record.round) for record in self.rounds):
             if not path.exists():
                 raise UserError(f"{path}: missing, so that the run cannot go on")
-        self.complete = num_done == self.settings.num_rounds and is_complete(self.path)
-        if self.complete:
-            self._begin_events()
-
-    def _content(self) -> list[Path]:
-        """What lies in the folder, the lock and half-written files aside."""
-        inside = self.path.iterdir() if self.path.exists() else ()
-        return [path for path in inside if path.name != ".lock" and not re.fullmatch(r"\..*\.part", path.name)]
+        self.complete = len(self.rounds) == self.settings.num_rounds and is_complete(self.path)
+        if self.complete and self.options.tensorboard:
+            self.events.begin(self.rounds)
 
     def begin(self, method: "Method", zoo: ZooInfo, invocation: Invocation) -> None:
         """Take up the run: bring the method to the state, and the files in line with it.
@@ -209,16 +206,18 @@ class RunFolder:
             UserError: The data are not those that the run began with, or a file cannot be written.
         """
         before = ZooInfo.model_validate(self.state.zoo) if self.state.zoo else zoo
-        changed = checkpoint.first_change(before.tasks, zoo.tasks)
-        if changed:
+        if changed := checkpoint.first_change(before.tasks, zoo.tasks):
             raise UserError(f"{self.path}: {changed}")
         self._made.clear()
         if self.options.overwrite:
             self._delete(*WRITTEN)  # config.yaml is written anew later
-        files.remove_parts(self.path)
+        for folder in (self.path, self.path / "zoo"):
+            files.remove_parts(folder)
         self.screen.log = self.path / "log.txt"
         (self.path / "summary.json").unlink(missing_ok=True)  # it would say that the run is complete
         files.write_whole(self.path / "config.yaml", settings_to_yaml(self.settings).encode())  # it marks the folder
+        for warning in self._warnings:
+            self.screen.warn(warning)
         self._note_invocation(invocation)
         (self.path / "zoo").mkdir(exist_ok=True)
         (self.path / "rounds.jsonl").touch()
@@ -226,20 +225,12 @@ class RunFolder:
         self._write_zoo(zoo.model_copy(update={"learners": before.learners}))
         if self.state.method:
             method.load_state_dict(self.state.method)
-        for warning in self._warnings:
-            self.screen.warn(warning)
-        self._begin_events()
+        if self.options.tensorboard or any(self.path.glob("tensorboard/events.out.tfevents.*")):  # not to fall behind
+            self.events.begin(self.rounds)
         comes_next = f"round {method.round_id} of {self.settings.num_rounds} comes next"
         self.screen.inform(f"{comes_next}, on {invocation.device}, in {self.path}")
-        self.watch = process.Stopwatch(self.state.seconds, since=process.BEGAN)
+        self.watch = process.Stopwatch(self.state.seconds)
         self.watch.lap("start")
-
-    def _begin_events(self) -> None:
-        """Write the event files of all rounds so far, if they are asked for, or are there and would fall behind."""
-        folder = self.path / "tensorboard"
-        behind = not self.complete and any(folder.glob("events.out.tfevents.*"))
-        if self.options.tensorboard or behind:
-            self._events = EventFiles(folder, read_rounds(self.path), self.settings, self.screen)
 
     def _delete(self, *patterns: str) -> None:
         """Delete what a run wrote, by name, and nothing else."""
@@ -249,9 +240,8 @@ class RunFolder:
     def _note_invocation(self, now: Invocation) -> None:
         """Add to ``env.json``; warn if the run goes on with something else than before."""
         entries = read_env(self.path)
-        changes = now.changes(entries[-1]) if entries else ""
-        if changes:
-            self._warnings.append(f"the run went on so far with {changes}: results may differ in the last digits")
+        if entries and (changes := now.changes(entries[-1])):
+            self.screen.warn(f"the run went on so far with {changes}: results may differ in the last digits")
         files.write_json(self.path / "env.json", [entry.model_dump() for entry in [*entries, now]])
 
     def keep(self, event: Round | str, method: "Method") -> None:
@@ -263,8 +253,8 @@ class RunFolder:
         if isinstance(event, Round):
             self._keep_round(event, method)
             return
-        if self._events and method.training:
-            self._events.add_losses(method.round_id, method.training.epoch_loss)
+        if method.training:
+            self.events.add_losses(method.round_id, method.training.epoch_loss)
         self.watch.lap(event)
         if time.monotonic() - self._saved >= self.options.checkpoint_every_sec:
             self.save(method)
@@ -276,9 +266,9 @@ class RunFolder:
         record = done.record.model_copy(update={"seconds": seconds})
         self._keep_learner(done)
         files.append(self.path / "rounds.jsonl", record.model_dump_json().encode() + b"\n")
-        if self._events:
-            self._events.add_round(record)
-        self.watch = process.Stopwatch()
+        self.rounds.append(record)
+        self.events.add_round(record)
+        self.watch.seconds = {}
         self.save(method)
         if time.monotonic() - self._drawn >= FIGURE_EVERY_SEC:
             self._write_accuracy()
@@ -303,13 +293,13 @@ class RunFolder:
         self.zoo = zoo
         files.write_json(self.path / "zoo" / "zoo.json", zoo.model_dump())
 
-    def _state(self, method: "Method") -> State:
-        return State(
+    def _state(self, method: "Method") -> checkpoint.State:
+        return checkpoint.State(
             method=method.state_dict(),
             zoo=self.zoo.model_dump(),
             rounds_bytes=(self.path / "rounds.jsonl").stat().st_size,
             seconds=self.watch.seconds,
-            elapsed_sec=self.state.elapsed_sec + process.process_sec(),
+            elapsed_sec=self.state.elapsed_sec + time.perf_counter() - process.BEGAN,
             peak_mem_gb=max(self.state.peak_mem_gb, process.peak_mem_gb()),
         )
 
@@ -321,14 +311,16 @@ class RunFolder:
     def _write_accuracy(self) -> None:
         """Write R as a table and as a figure; whatever goes wrong with the figure is a warning."""
         self._drawn = time.monotonic()
-        benchmark = self.settings.benchmark
-        accuracy = records.accuracy_matrix(read_rounds(self.path), len(benchmark.tasks))
-        files.write_whole(self.path / "accuracy.csv", _csv(accuracy))
+        settings, num_tasks = self.settings, len(self.settings.benchmark.tasks)
+        table = [["round", *(f"task_{t}" for t in range(num_tasks))]]
+        for record in self.rounds:
+            table.append([str(record.round), *(str(record.accuracy.get(t, "")) for t in range(num_tasks))])
+        files.write_whole(self.path / "accuracy.csv", "".join(",".join(row) + "\n" for row in table).encode())
         try:
             from utils.plot import draw_accuracy, to_image  # here, since matplotlib takes half a second to import
 
-            continual, scored = self.settings.continual, self.settings.scored_on
-            figure = draw_accuracy(accuracy, benchmark.names, continual=continual, scored=scored)
+            accuracy, names = records.accuracy_matrix(self.rounds, num_tasks), settings.benchmark.names
+            figure = draw_accuracy(accuracy, names, continual=settings.continual, scored=settings.scored_on)
             files.write_whole(self.path / "accuracy.png", to_image(figure))
         except Exception as error:  # drawing runs other people's code on the user's fonts
             self.screen.warn(f"{self.path / 'accuracy.png'}: could not be drawn ({in_one_line(error)})")
@@ -339,7 +331,7 @@ class RunFolder:
         state = self._state(method)
         checkpoint.save_state(self.path / "zoo" / "state.pt", state)
         used = {"elapsed_sec": state.elapsed_sec, "peak_mem_gb": state.peak_mem_gb}
-        summary = records.make_summary(read_rounds(self.path), self.settings, **used)
+        summary = records.make_summary(self.rounds, self.settings, **used)
         with contextlib.suppress(OSError):  # before the summary, which says: nothing of the run is left
             self._delete("checkpoint/state_*.pt", "checkpoint/.state_*.part")
             (self.path / "checkpoint").rmdir()
@@ -347,12 +339,4 @@ class RunFolder:
 
     def closing_table(self) -> str:
         """The results of a complete run, as text."""
-        return records.closing_table(read_rounds(self.path), self.settings, read_summary(self.path))
-
-
-def _csv(accuracy: np.ndarray) -> bytes:
-    """R as the content of a csv file, empty where a task has not arrived."""
-    rows = [["round", *(f"task_{task_id}" for task_id in range(accuracy.shape[1]))]]
-    for round_id, row in enumerate(accuracy.tolist()):
-        rows.append([str(round_id), *("" if math.isnan(value) else repr(value) for value in row)])
-    return "".join(",".join(row) + "\n" for row in rows).encode()
+        return records.closing_table(self.rounds, self.settings, read_summary(self.path))

@@ -9,15 +9,12 @@ import yaml
 from utils.errors import UserError, in_one_line, short
 
 YAML_1_2 = {  # the core schema, but for whole numbers with a leading zero: those are text
-    "null": (r"null|Null|NULL|~|", ["n", "N", "~", ""]),
-    "bool": (r"true|True|TRUE|false|False|FALSE", "tTfF"),
-    "int": (r"[-+]?(0|[1-9][0-9]*)|0o[0-7]+|0x[0-9a-fA-F]+", "-+0123456789"),
-    "float": (
-        r"[-+]?(\.[0-9]+|[0-9]+\.[0-9]*)([eE][-+]?[0-9]+)?|[-+]?[0-9]+[eE][-+]?[0-9]+"
-        r"|[-+]?\.(inf|Inf|INF)|\.(nan|NaN|NAN)",
-        "-+.0123456789",
-    ),
-    "merge": (r"<<", "<"),
+    "null": r"null|Null|NULL|~|",
+    "bool": r"true|True|TRUE|false|False|FALSE",
+    "int": r"[-+]?(0|[1-9][0-9]*)|0o[0-7]+|0x[0-9a-fA-F]+",
+    "float": r"[-+]?(\.[0-9]+|[0-9]+\.[0-9]*)([eE][-+]?[0-9]+)?|[-+]?[0-9]+[eE][-+]?[0-9]+"
+    r"|[-+]?\.(inf|Inf|INF)|\.(nan|NaN|NAN)",
+    "merge": r"<<",
 }
 
 
@@ -45,12 +42,10 @@ class _Loader(yaml.SafeLoader):
 class _Dumper(yaml.SafeDumper):
     """Quotes what either version of YAML would read as something else than text."""
 
-    yaml_implicit_resolvers = {first: [*each] for first, each in yaml.SafeDumper.yaml_implicit_resolvers.items()}  # noqa: RUF012
 
-
-for _name, (_pattern, _first) in YAML_1_2.items():
-    for _kind in (_Loader, _Dumper):
-        _kind.add_implicit_resolver(f"tag:yaml.org,2002:{_name}", re.compile(rf"(?:{_pattern})\Z"), list(_first))
+for _name, _pattern in YAML_1_2.items():
+    for _kind in (_Loader, _Dumper):  # None: whatever the first letter is
+        _kind.add_implicit_resolver(f"tag:yaml.org,2002:{_name}", re.compile(rf"(?:{_pattern})\Z"), None)
 
 
 def read_yaml(path: Path) -> dict[str, Any]:
