@@ -14,6 +14,7 @@ from utils.command_line import read_command
 from utils.files import write_json
 from utils.metrics import METRICS, Metric
 from utils.report import __main__ as report
+from utils.report.competition import Matrices
 from utils.report.records import NO_SEED, make_results, of_folders, read_labelled_csv
 from utils.report.statistics import estimate, holm, paired_by_task, rank_correlation, wilcoxon_p
 from utils.suite.file import read_cells, read_suite
@@ -22,7 +23,8 @@ from utils.suite.file import read_cells, read_suite
 def test_mean_std_and_interval_worked_by_hand():
     found = estimate([0.4, 0.5, 0.6])
     assert (found.mean, found.std, found.n) == pytest.approx((0.5, 0.1, 3))
-    assert estimate([0.7]) == (0.7, None, None, None, 1)
+    nan = float("nan")
+    assert estimate([0.7]) == pytest.approx((0.7, nan, nan, nan, 1), nan_ok=True)
     assert found.high - found.mean == pytest.approx(4.302653 * 0.1 / 3**0.5, rel=1e-6)  # t(2) at 97.5 %
     assert found.mean - found.low == pytest.approx(found.high - found.mean)
 
@@ -86,16 +88,16 @@ def test_p_is_that_of_all_choices_of_signs():
 
 
 def test_holm_worked_by_hand():
-    assert holm([0.01, 0.04, 0.03, 0.005]) == pytest.approx([0.03, 0.06, 0.06, 0.02])
-    assert holm([0.8, 0.9]) == [1.0, 1.0]
-    assert holm([]) == []
+    assert holm(pd.Series([0.01, 0.04, 0.03, 0.005])).tolist() == pytest.approx([0.03, 0.06, 0.06, 0.02])
+    assert holm(pd.Series([0.8, 0.9])).tolist() == [1.0, 1.0]
+    assert holm(pd.Series([], dtype=float)).empty
 
 
 def test_rank_correlation_leaves_out_the_diagonal_and_what_is_not_known():
     nan = float("nan")
-    ours = np.array([[9, 1, 2], [3, 9, 4], [5, nan, 9]])
-    published = np.array([[0, 50, 40], [30, 0, 20], [10, 99, 0]])
-    assert rank_correlation(ours, published)[::2] == (pytest.approx(-1.0), 5)
+    ours, published = [[9, 1, 2], [3, 9, 4], [5, nan, 9]], [[0, 50, 40], [30, 0, 20], [10, 99, 0]]
+    matrices = Matrices(pd.DataFrame(ours), pd.DataFrame(published), "1 seed", "a page")
+    assert rank_correlation(matrices.entries)[::2] == (pytest.approx(-1.0), 5)
 
 
 def settings(*flags):

@@ -16,6 +16,7 @@ import numpy as np
 from matplotlib import colormaps
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
+from matplotlib.rcsetup import cycler
 from matplotlib.ticker import MaxNLocator, PercentFormatter
 from scipy.optimize import isotonic_regression
 
@@ -29,9 +30,10 @@ DOTS_PER_INCH = 130
 def plain_style() -> Iterator[None]:
     """Draw in matplotlib's default style; a ``$`` in a name is text, and a letter that the font lacks is a box.
 
-    A PDF holds its fonts as TrueType (42), which journals ask for.
+    Lines take our colours in turn; they are named C0, C1, ... A PDF holds its fonts as TrueType (42), which journals
+    ask for.
     """
-    ours = {"text.parse_math": False, "pdf.fonttype": 42}
+    ours = {"text.parse_math": False, "pdf.fonttype": 42, "axes.prop_cycle": cycler(color=COLOURS)}
     with matplotlib.style.context(["default", ours]), warnings.catch_warnings():
         warnings.filterwarnings("ignore", "Glyph .* missing from", UserWarning)
         yield
@@ -78,7 +80,7 @@ def draw_accuracy(
             axes.plot(line, color=colour, linewidth=1.4, marker="o", markersize=4, markevery=[int(arrived)])
     else:
         axes.plot(accuracy, color="0.75", linewidth=0.9)
-        axes.plot(accuracy.mean(axis=1), color=COLOURS[0], linewidth=2.5, label="mean of all tasks")
+        axes.plot(accuracy.mean(axis=1), color="C0", linewidth=2.5, label="mean of all tasks")
         axes.legend(loc="lower right")
     if isolated is not None:
         axes.scatter(arrival, isolated[seen], marker="x", s=42, linewidths=1.8, c=colours, zorder=3)

@@ -25,47 +25,54 @@ from utils.report import competition, latex, records, tables
 from utils.report.figures import choose_figures
 from utils.suite import file
 
+ELSEWHERE = "methods from elsewhere: benchmark, method, task, accuracy (a fraction); seed and round if known"  # --with
+
 
 class Report:
-    """The tables and figures of some runs. The pairs of a task competition are shown by its matrix alone."""
+    """The tables and figures of some runs. The pairs of a task competition are shown by its matrix alone.
 
-    def __init__(self, found: records.Tables, remarks: Sequence[str], suite: file.Suite, cells: Sequence[file.Cell]):
-        self.found, self.remarks, self.suite, self.cells = found, list(remarks), suite, cells
-        self.results = records.make_results(found, cells)
-        self.scored = scored_in_all(found.runs, self.results)
-        if self.scored == "validation" and (suite.published or suite.curves):
-            self.suite = suite.model_copy(update={"published": (), "curves": None})
-            self.remarks.append("left out: the published numbers, which are of test images")
+    Attributes:
+        tables: What the screen and ``report.md`` show.
+        below: Lines below the tables.
+        texts: The content of other files, by name.
+        figures: By name; none is drawn yet.
+    """
 
-    def make(self, flags: argparse.Namespace, label: str) -> None:
-        """Make tables, texts and figures as the flags say; ``label`` begins LaTeX's labels. Raises UserError."""
-        methods = list(dict.fromkeys(result.method for result in self.results))
+    def __init__(self, flags: argparse.Namespace, suite: file.Suite, cells: Sequence[file.Cell], label: str):
+        """Gather the runs, and make tables and texts; ``label`` begins LaTeX's labels. Raises UserError."""
+        found, remarks = find_runs(flags, cells)
+        results = records.make_results(found, cells)
+        scored = scored_in_all(found.runs, results)
+        if scored == "validation" and (suite.published or suite.curves):
+            suite = suite.model_copy(update={"published": (), "curves": None})
+            remarks.append("left out: the published numbers, which are of test images")
+        methods = list(dict.fromkeys(result.method for result in results))
         if flags.against and flags.against not in methods:
             raise UserError(f"--against: expected one of {', '.join(methods)}, got {flags.against!r}")
-        published = self.suite.competition
-        shown = [result for result in self.results if not (published and competition.is_pair(result))]
-        metrics = list(dict.fromkeys(("average_accuracy", *(flags.metrics or self.suite.metrics))))
-        lines = tables.make_lines(shown, self.found.runs, self.suite, metrics)
+        shown = [result for result in results if not (suite.competition and result.is_pair)]
+        metrics = list(dict.fromkeys(("average_accuracy", *(flags.metrics or suite.metrics))))
+        lines = tables.make_lines(shown, found.runs, suite, metrics)
         pairings = tables.make_pairings(shown, flags.against, all_pairs=flags.all_pairs)
-        matrices = competition.find_matrices(published, self.results) if published else None
-        overview = partial(tables.overview_table, lines, self.scored, bold_best=flags.bold_best)
-        self.tables = [overview(), tables.details_table(lines, self.scored)]
+        overview = partial(tables.overview_table, lines, scored, bold_best=flags.bold_best)
+        self.title = suite.title
+        self.tables = [overview(), tables.details_table(lines, scored)]
+        self.below = [provenance(found.runs)]
+        frames = {"report": lines, "records": found.records, "runs": found.runs}
+        self.figures = choose_figures(shown, suite, scored)
         for_paper = {"overview": overview(for_paper=True)}
-        self.below = [provenance(self.found.runs), *self.remarks]
-        self.texts = {"report.csv": records.to_csv(lines)}
-        self.texts |= {"records.csv": records.to_csv(self.found.records), "runs.csv": records.to_csv(self.found.runs)}
-        self.figures = choose_figures(shown, self.suite, self.scored)
         if len(pairings):
-            self.tables.append(tables.pairings_table(pairings, self.scored))
-            for_paper["comparisons"] = tables.pairings_table(pairings, self.scored, for_paper=True)
-            self.texts["comparisons.csv"] = records.to_csv(pairings.dropna(subset="n"))
-        if len(self.found.runs) and not published:
-            self.tables.append(tables.cost_table(self.found.runs))
-        if matrices:
-            self.below[1:1] = competition.in_words(matrices)
-            self.texts["competition.csv"] = competition.matrix_csv(matrices)
-            self.figures["competition"] = lambda: competition.draw_competition(matrices)
-        self.texts["report.tex"] = latex.page(for_paper, self.suite.title, label)
+            self.tables.append(tables.pairings_table(pairings, scored))
+            for_paper["comparisons"] = tables.pairings_table(pairings, scored, for_paper=True)
+            frames["comparisons"] = pairings.dropna(subset="n")
+        if len(found.runs) and not suite.competition:
+            self.tables.append(tables.cost_table(found.runs))
+        if suite.competition and (matrices := competition.find_matrices(suite.competition, results)):
+            self.below += competition.in_words(matrices)
+            frames["competition"] = matrices.ours.rename_axis("task").reset_index()
+            self.figures["competition"] = partial(competition.draw_competition, matrices)
+        self.below += remarks
+        self.texts = {f"{name}.csv": records.to_csv(frame) for name, frame in frames.items()}
+        self.texts["report.tex"] = latex.page(for_paper, suite.title, label)
 
     def write(self, folder: Path) -> list[str]:
         """Write the report's files; returns their names. Raises UserError."""
@@ -79,30 +86,42 @@ class Report:
                 write_line(f"warning: {name}: could not be drawn ({in_one_line(error)})", sys.stderr)
         sections = [table.text("github", "## ", "- ") for table in self.tables]
         images = [f"![{Path(name).stem}]({name})" for name in drawn if name.endswith(".png")]
-        page = "\n\n".join([f"# {self.suite.title}", *sections, *self.below, *images]) + "\n"
+        page = "\n\n".join([f"# {self.title}", *sections, *self.below, *images]) + "\n"
         contents = {name: text.encode() for name, text in (self.texts | {"report.md": page}).items()} | drawn
         for name, content in contents.items():
             write_whole(folder / name, content)
         return list(contents)
 
 
+def find_runs(flags: argparse.Namespace, cells: Sequence[file.Cell]) -> tuple[records.Tables, list[str]]:
+    """The runs that the flags name, with the methods from elsewhere, and remarks. Raises UserError."""
+    if flags.records:
+        found, remarks = records.of_files(flags.records, cells)
+    elif flags.suite:
+        found, remarks = records.of_suite(cells)
+    else:
+        found, remarks = records.of_folders(flags.run_dirs)
+    for path in flags.elsewhere:
+        found = records.of_elsewhere(path, found)
+    return found, remarks
+
+
 def scored_in_all(runs: pd.DataFrame, results: Sequence[records.Result]) -> str:
     """Which images were scored in all complete runs: "validation" or "test". Raises UserError if both were."""
-    example = runs.drop_duplicates("scored_on").set_index("scored_on") if len(runs) else runs
-    if len(example) > 1:
-        names = {kind: " / ".join(map(str, example.loc[kind, records.RUN])) for kind in ("test", "validation")}
+    examples = runs.groupby("scored_on")[records.RUN].first()
+    if len(examples) > 1:
+        test, validation = (" / ".join(map(str, name)) for name in examples.itertuples(index=False))
         expected = "expected runs that were scored on test images, or on validation images"
-        raise UserError(f"{expected}, got test in {names['test']} and validation in {names['validation']}")
-    return next(iter([*example.index, *(result.settings.scored_on for result in results if result.settings)]), "test")
+        raise UserError(f"{expected}, got test in {test} and validation in {validation}")
+    return [*examples.index, *(result.settings.scored_on for result in results if result.settings), "test"][0]
 
 
 def provenance(runs: pd.DataFrame) -> str:
     """With what the runs were made, and how long they took: all commits and devices of their invocations."""
     if runs.empty:
         return "No run is complete."
-    commits, devices = (
-        ", ".join(runs[key].fillna("not known").str.split("; ").explode().unique()) for key in ("commit", "device")
-    )
+    texts = runs[["commit", "device"]].fillna("not known")
+    commits, devices = (", ".join(texts[key].str.split("; ").explode().unique()) for key in texts)
     return f"{len(runs)} runs, {tables.duration(runs['elapsed_sec'].sum())} in all; commit {commits}; device {devices}"
 
 
@@ -123,15 +142,12 @@ def read_flags(argv: Sequence[str] | None) -> argparse.Namespace:
     add("--bold_best", action="store_true", help="the best mean of each benchmark in bold, in report.md and report.tex")
     add("--out", type=Path, metavar="DIR", help="where the pages, csv files and figures go (<suite_dir>/report)")
     flags = parser.parse_args(argv)
-    if (flags.run_dirs and (flags.suite or flags.records)) or not (flags.run_dirs or flags.suite or flags.records):
+    if bool(flags.run_dirs) == bool(flags.suite or flags.records):
         given = "both" if flags.run_dirs else "neither"
         raise UserError(f"expected run folders, or --suite SUITE.yaml or --records DIR, got {given}")
     if flags.suite_dir and not flags.suite:
         raise UserError("--suite_dir: expected beside --suite, got none")
     return flags
-
-
-ELSEWHERE = "methods from elsewhere: benchmark, method, task, accuracy (a fraction); seed and round if known"
 
 
 def make_report(flags: argparse.Namespace) -> None:
@@ -140,15 +156,8 @@ def make_report(flags: argparse.Namespace) -> None:
     if flags.suite:
         suite, folder = file.read_suite(flags.suite), file.suite_folder(flags.suite, flags.suite_dir)
         cells, out = file.read_cells(suite, flags.suite, folder), flags.records or folder / "report"
-    if flags.records:
-        found, remarks = records.of_files(flags.records, cells)
-    else:
-        found, remarks = records.of_suite(cells) if flags.suite else records.of_folders(flags.run_dirs)
-    for path in flags.elsewhere:
-        found = records.of_elsewhere(path, found)
     out = flags.out or out
-    report = Report(found, remarks, suite, cells)
-    report.make(flags, file.slug("_".join(out.resolve().parts[-2:])) if out else "")
+    report = Report(flags, suite, cells, file.slug("_".join(out.resolve().parts[-2:])) if out else "")
     write_line("\n\n".join([suite.title, *(table.text() for table in report.tables), *report.below]), sys.stdout)
     if out:
         write_line(f"\nwritten to {out}: {', '.join(report.write(out))}", sys.stdout)

@@ -1,6 +1,7 @@
 """Which figures a report has, and how those of many runs are drawn. A task competition has its own."""
 
 import textwrap
+from collections import defaultdict
 from collections.abc import Callable, Sequence
 from functools import partial
 from typing import NamedTuple
@@ -9,7 +10,7 @@ import numpy as np
 import pandas as pd
 from matplotlib.figure import Figure
 
-from utils.plot import COLOURS, GREY, draw_accuracy, frame, name_lines, plain_style, write_notes
+from utils.plot import GREY, draw_accuracy, frame, name_lines, plain_style, write_notes
 from utils.report.records import Result, read_labelled_csv
 from utils.report.statistics import estimate
 from utils.suite.file import FIELDS, Curves, Suite, slug
@@ -23,6 +24,11 @@ class Curve(NamedTuple):
     y: np.ndarray
     std: np.ndarray
 
+    @property
+    def is_level(self) -> bool:
+        """Whether it is a single height at x = 0: of a method that has all tasks at once."""
+        return self.x[0] == 0
+
 
 def choose_figures(results: Sequence[Result], suite: Suite, scored: str) -> dict[str, Callable[[], Figure]]:
     """The figures that the complete runs allow, by name; none is drawn yet."""
@@ -33,7 +39,8 @@ def choose_figures(results: Sequence[Result], suite: Suite, scored: str) -> dict
         for result in methods:
             isolated = next((other for other in methods if other.is_isolated_of(result)), None)
             if result.settings and result.settings.num_rounds > 1 and not result.is_isolated:
-                figures[f"evolution_{slug(result.method)}_{slug(benchmark)}"] = partial(evolution, result, isolated)
+                name = f"evolution_{slug(result.method)}_{slug(benchmark)}"
+                figures[name] = partial(evolution, result, isolated, scored)
         if any(result.continual for result in methods):
             published = suite.curves if suite.curves and suite.curves.column == benchmark else None
             figures[f"rounds_{slug(benchmark)}"] = partial(draw_rounds, methods, published, scored)
@@ -48,26 +55,25 @@ def averages(result: Result, isolated: Result | None) -> tuple[np.ndarray, np.nd
 
     Without a common seed, Isolated's accuracy is None, and all seeds of the method are averaged.
     """
-    crosses = isolated.final if isolated and result.continual else pd.DataFrame()
-    crosses = crosses[crosses.index.isin(list(result.accuracy))]
-    if crosses.shape[1] != result.matrices[0].shape[1] or crosses.empty:  # a run that stopped at another task
-        return np.mean(result.matrices, axis=0), None, len(result.accuracy)
-    return np.mean([result.accuracy[seed] for seed in crosses.index], axis=0), crosses.mean().to_numpy(), len(crosses)
+    finals = isolated.final if isolated and result.continual else pd.DataFrame()
+    seeds = [seed for seed in result.accuracy if seed in finals.index]
+    if not seeds or finals.shape[1] != result.final.shape[1]:  # Isolated stopped at another task
+        return np.mean(list(result.accuracy.values()), axis=0), None, len(result.accuracy)
+    return np.mean([result.accuracy[seed] for seed in seeds], axis=0), finals.loc[seeds].mean().to_numpy(), len(seeds)
 
 
-def evolution(result: Result, isolated: Result | None) -> Figure:
+def evolution(result: Result, isolated: Result | None, scored: str) -> Figure:
     """Each task's accuracy as the zoo grows, against Isolated's."""
-    assert result.settings, "only our own runs are drawn by task"
     accuracy, crosses, num_seeds = averages(result, isolated)
     runs = f"mean of {num_seeds} seeds" if num_seeds > 1 else "one run"
-    names, scored = result.settings.benchmark.names, result.settings.scored_on
     title = f"{result.method} on {result.benchmark}: each task's accuracy ({runs})"
-    return draw_accuracy(accuracy, names, continual=result.continual, isolated=crosses, title=title, scored=scored)
+    names, continual = list(result.tasks), result.continual
+    return draw_accuracy(accuracy, names, continual=continual, isolated=crosses, title=title, scored=scored)
 
 
 def round_curve(result: Result) -> Curve:
     """Average accuracy of the tasks seen, by their number; if all are there at once, that at the end, at x = 0."""
-    seen = np.array([np.nanmean(r, axis=1) for r in result.matrices])  # [runs, rounds]
+    seen = np.array([np.nanmean(r, axis=1) for r in result.accuracy.values()])  # [runs, rounds]
     if not result.continual:
         seen = seen[:, -1:]
     x = np.arange(seen.shape[1]) + result.continual
@@ -77,11 +83,10 @@ def round_curve(result: Result) -> Curve:
 def published_curves(published: Curves) -> list[Curve]:
     """Each published curve where it has a number, as fractions. Raises UserError if the csv file is damaged."""
     curves = []
-    for name, percents in read_labelled_csv(published.file).iterrows():
-        known = percents.notna().to_numpy()
-        if known.any():
-            values = percents[known].to_numpy() / 100
-            curves.append(Curve(str(name), 1 + np.flatnonzero(known), values, np.full(len(values), np.nan)))
+    for name, percents in read_labelled_csv(published.file).dropna(how="all").iterrows():
+        rounds = np.flatnonzero(percents.notna())
+        heights = percents.iloc[rounds].to_numpy() / 100
+        curves.append(Curve(str(name), 1 + rounds, heights, np.full(len(heights), np.nan)))
     return curves
 
 
@@ -92,34 +97,32 @@ def draw_rounds(methods: Sequence[Result], published: Curves | None, scored: str
     Methods that have all tasks at once are a dotted level. Published curves are dashed: in a method's colour if they
     have its name, else grey.
     """
-    ours = {result.method: (round_curve(result), result.continual) for result in methods}
+    ours = [round_curve(result) for result in methods]
     others = published_curves(published) if published else []
-    num_lines = len(ours) + len(others)
     title, ylabel = f"{methods[0].benchmark}: methods by round", f"average {scored} accuracy of the tasks seen"
-    figure, axes = frame(9.5, max(4.8, 0.36 * num_lines), "tasks seen", ylabel, title)
-    last = max(float(curve.x[-1]) for curve in (*others, *(curve for curve, arrives in ours.values() if arrives)))
-    colours = {name: _colour(place) for place, name in enumerate(ours)}
-    labels = []
+    figure, axes = frame(9.5, max(4.8, 0.36 * len(ours + others)), "tasks seen", ylabel, title)
+    last = max(curve.x[-1] for curve in ours + others)
+    colours = {curve.label: f"C{place}" for place, curve in enumerate(ours)}
+    names = []
     for curve in others:
         colour = colours.get(curve.label, GREY)
         axes.plot(curve.x, curve.y, color=colour, linewidth=1.0, linestyle="--")
-        labels.append((curve.x[-1], curve.y[-1], f"{curve.label}, published", colour))
-    for curve, arrives in ours.values():
+        names.append(((curve.x[-1], curve.y[-1]), f"{curve.label}, published", colour))
+    for curve in ours:
         colour = colours[curve.label]
-        if arrives:
+        if curve.is_level:
+            axes.axhline(curve.y[0], color=colour, linewidth=1.4, linestyle=":")
+        else:
             axes.plot(curve.x, curve.y, color=colour, linewidth=2.0, marker="o", markersize=4, zorder=3)
             below, above = curve.y - curve.std, curve.y + curve.std
             axes.fill_between(curve.x, below, above, color=colour, alpha=0.18, linewidth=0)
-        else:
-            axes.axhline(curve.y[0], color=colour, linewidth=1.4, linestyle=":")
-        labels.append((curve.x[-1] if arrives else last, curve.y[-1], curve.label, colour))
+        names.append(((last if curve.is_level else curve.x[-1], curve.y[-1]), curve.label, colour))
     axes.set_xlim(1 - 0.02 * last, 1.02 * last)
-    name_lines(figure, [label[:2] for label in labels], [label[2] for label in labels], [label[3] for label in labels])
+    name_lines(figure, *zip(*names, strict=True))
+    bands = [curve for curve in ours if not curve.is_level and np.isfinite(curve.std).any()]
     notes = {
-        "band: ± 1 standard deviation over seeds": any(
-            arrives and np.isfinite(curve.std).any() for curve, arrives in ours.values()
-        ),
-        "dotted: all tasks at once": not all(arrives for _, arrives in ours.values()),
+        "band: ± 1 standard deviation over seeds": bands,
+        "dotted: all tasks at once": any(curve.is_level for curve in ours),
         f"dashed: {published.source if published else ''}": others,
     }
     write_notes(figure, notes)
@@ -141,13 +144,11 @@ def sweep_curves(results: Sequence[Result], setting: str) -> tuple[list[Curve], 
     numeric = all(type(value) in (int, float) for value in values)
     places = {value: value if numeric else place for place, value in enumerate(values)}
     ticks = {place: "all" if value is None else str(value) for value, place in places.items()}
-    points = []
+    points = defaultdict(list)
     for result in results:
-        found = estimate(result.final.mean(axis="columns").tolist())
-        points.append((_curve_label(result, results, setting), places[result.flat[setting]], found.mean, found.std))
-    lines = pd.DataFrame(points, columns=["label", "x", "y", "std"]).astype({"std": float}).sort_values("x")
-    order = dict.fromkeys(label for label, *_ in points)
-    curves = [Curve(label, *lines[lines["label"] == label][["x", "y", "std"]].to_numpy(float).T) for label in order]
+        found = estimate(result.final.mean(axis="columns"))
+        points[_curve_label(result, results, setting)].append((places[result.flat[setting]], found.mean, found.std))
+    curves = [Curve(label, *np.array(sorted(found), dtype=float).T) for label, found in points.items()]
     return curves, ticks, numeric
 
 
@@ -168,13 +169,11 @@ def draw_sweep(results: Sequence[Result], setting: str, title: str, scored: str)
     The axis is logarithmic where the setting's values are numbers that lie far apart.
     """
     curves, ticks, numeric = sweep_curves(results, setting)
-    description = FIELDS[setting].description
-    xlabel = textwrap.fill(f"{setting}: {description}" if description else setting, 80)
+    xlabel = textwrap.fill(f"{setting}: {FIELDS[setting].description}", 80)
     figure, axes = frame(7, 4.5, xlabel, f"average {scored} accuracy", title)
-    for place, (label, x, y, std) in enumerate(curves):
-        line = "o-" if numeric else "o:"
+    for label, x, y, std in curves:
         bars = None if np.isnan(std).all() else std
-        axes.errorbar(x, y, bars, fmt=line, label=label, color=_colour(place), linewidth=2, capsize=4)
+        axes.errorbar(x, y, bars, fmt="o-" if numeric else "o:", label=label, linewidth=2, capsize=4)
     smallest = min((place for place in ticks if place > 0), default=1.0)
     if numeric and max(ticks) >= 20 * smallest:  # far apart; a 0 stands left of the smallest
         axes.set_xscale("symlog", linthresh=smallest, linscale=0.5) if 0 in ticks else axes.set_xscale("log")
@@ -187,7 +186,3 @@ def draw_sweep(results: Sequence[Result], setting: str, title: str, scored: str)
     }
     write_notes(figure, notes)
     return figure
-
-
-def _colour(place: int) -> str:
-    return COLOURS[place % len(COLOURS)]

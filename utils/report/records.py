@@ -4,6 +4,7 @@ Both are written beside the report, as ``records.csv`` and ``runs.csv``, and are
 """
 
 import io
+from collections import defaultdict
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -20,10 +21,11 @@ from utils.suite.file import Cell
 
 RUN = ["benchmark", "method", "seed"]
 RECORD = [*RUN, "round", "task", "accuracy"]
-HOW_MADE = ("commit", "torch", "device", "threads", "precision")  # each value of a run's invocations, once
+HOW_MADE = ["commit", "torch", "device", "threads", "precision"]  # each value of a run's invocations, once
 OF_RUNS = [*RUN, *HOW_MADE, "elapsed_sec", "peak_mem_gb", "scored_on", *Cost.model_fields, "settings"]
+TYPES = dict.fromkeys([*RUN[:2], *HOW_MADE, "settings"], "str") | dict.fromkeys(["seed", "round", "task"], "int64")
 NO_SEED = -1  # of a run from elsewhere whose seed is not known
-OF_THE_METHOD = set(Settings.model_fields) - {"benchmark", "recipe", "epochs", "samples", "validation"}
+HOW_TRAINED = ("recipe", "epochs", "samples", "validation")  # settings that say how a task is learned by any method
 
 
 class Tables(NamedTuple):
@@ -57,17 +59,20 @@ class Result:
         """Whether tasks arrive one at a time."""
         if self.settings:
             return self.settings.continual
-        return all(r.shape[0] == r.shape[1] and np.isnan(r[np.triu_indices(len(r), 1)]).all() for r in self.matrices)
+        matrices = self.accuracy.values()
+        return all(r.shape[0] == r.shape[1] and np.isnan(r[np.triu_indices(len(r), 1)]).all() for r in matrices)
 
     @property
-    def matrices(self) -> list[np.ndarray]:
-        """R of each run."""
-        return list(self.accuracy.values())
+    def tasks(self) -> dict[str, tuple[int | str, ...]]:
+        """The classes of each task, by its name; none for a method from elsewhere."""
+        if self.settings is None:
+            return {}
+        return dict(zip(self.settings.benchmark.names, self.settings.benchmark.tasks, strict=True))
 
     @property
     def final(self) -> pd.DataFrame:
         """The accuracy of each task seen at the end: a row for each seed, a column for each task."""
-        return pd.DataFrame([r[-1] for r in self.matrices], index=list(self.accuracy)).dropna(axis="columns")
+        return pd.DataFrame({seed: r[-1] for seed, r in self.accuracy.items()}).T.dropna(axis="columns")
 
     @property
     def flat(self) -> dict[str, Any]:
@@ -79,34 +84,44 @@ class Result:
     @property
     def is_isolated(self) -> bool:
         """Whether each task has a learner of its own."""
-        flat = self.flat
-        return bool(flat) and self.continual and (flat["tasks_per_round"] == 1 or flat["replay_frac"] == 0)
+        settings = self.settings
+        return bool(settings and settings.continual and (settings.tasks_per_round == 1 or settings.replay_frac == 0))
+
+    @property
+    def is_pair(self) -> bool:
+        """Whether one learner has two tasks; only the matrix of a task competition shows such results."""
+        settings = self.settings
+        if settings is None or settings.continual or settings.num_rounds > 1 or settings.tasks_per_round == 1:
+            return False
+        return len(settings.benchmark.tasks) == 2
 
     def is_isolated_of(self, other: "Result") -> bool:
         """Whether this is Isolated with the same benchmark, recipe, epochs, samples and validation as the other."""
-        return self.is_isolated and not self.differing(other, besides=OF_THE_METHOD)
+        return self.is_isolated and not self.differing(other, "benchmark", *HOW_TRAINED)
 
-    def differing(self, other: "Result", *, besides: set[str]) -> list[str]:
-        """The settings in which two results differ, besides some; all if one of them is from elsewhere."""
+    def differing(self, other: "Result", *keys: str) -> list[str]:
+        """Which of these settings of two results differ; all if one of them is from elsewhere."""
         if self.settings is None or other.settings is None:
-            return ["settings"]
-        return [key for key in self.settings.differences(other.settings) if key.partition(".")[0] not in besides]
+            return list(keys)
+        return [key for key in self.settings.differences(other.settings) if key.partition(".")[0] in keys]
 
 
-EMPTY = Tables(pd.DataFrame(columns=RECORD), pd.DataFrame(columns=OF_RUNS))
-
-
-def of_run(run_dir: Path, benchmark: str, method: str) -> Tables:
-    """A complete run, under these names. Raises UserError if it is damaged."""
-    settings, summary, env = settings_of(run_dir), read_summary(run_dir), read_env(run_dir)
-    name = {"benchmark": benchmark, "method": method, "seed": settings.seed}
-    accuracy = pd.DataFrame(read_accuracy(run_dir)).rename_axis(index="round", columns="task")
-    records = accuracy.stack().dropna().rename("accuracy").reset_index().assign(**name)[RECORD]
-    run = name | {key: "; ".join(dict.fromkeys(str(getattr(entry, key)) for entry in env)) for key in HOW_MADE}
-    run |= {"elapsed_sec": summary.elapsed_sec, "peak_mem_gb": summary.peak_mem_gb, "scored_on": summary.scored_on}
-    run |= summary.cost.model_dump()
-    run["settings"] = settings.model_dump_json(exclude_defaults=True, exclude={"benchmark": {"root"}})
-    return Tables(records, pd.DataFrame([run]))
+def of_runs(run_dirs: Mapping[tuple[str, str, int], Path]) -> Tables:
+    """Complete runs, by their names here: benchmark, method and seed. Raises UserError if one is damaged."""
+    records, runs = [], []
+    for name, run_dir in run_dirs.items():
+        settings, summary, env = settings_of(run_dir), read_summary(run_dir), read_env(run_dir)
+        places = np.ndenumerate(read_accuracy(run_dir))
+        records += [(*name, *place, accuracy) for place, accuracy in places if not np.isnan(accuracy)]
+        run = dict(zip(RUN, name, strict=True)) | summary.model_dump() | summary.cost.model_dump()
+        for key in HOW_MADE:
+            values = [str(getattr(entry, key) or "not known") for entry in env]
+            run[key] = "; ".join(dict.fromkeys(values))
+        run["settings"] = settings.model_dump_json(exclude_defaults=True, exclude={"benchmark": {"root"}})
+        runs.append(run)
+    frames = pd.DataFrame(records, columns=RECORD), pd.DataFrame(runs, columns=OF_RUNS)
+    # As they come back from csv files, so that a report from files has the same bytes.
+    return Tables(*(read_table(io.StringIO(to_csv(frame)), RUN) for frame in frames))
 
 
 def of_folders(run_dirs: Sequence[Path]) -> tuple[Tables, list[str]]:
@@ -115,40 +130,38 @@ def of_folders(run_dirs: Sequence[Path]) -> tuple[Tables, list[str]]:
     Raises:
         UserError: A folder holds no run, or two folders hold the same one.
     """
-    tables, remarks = [EMPTY], []
-    taken: dict[tuple[str, str], Settings] = {}
+    complete: dict[tuple[str, str, int], Path] = {}
+    remarks = []
+    benchmarks: dict[str, object] = {}
+    methods: defaultdict[str, dict[str, object]] = defaultdict(dict)
     for run_dir in run_dirs:
         settings = settings_of(run_dir)
         if not is_complete(run_dir):
             remarks.append(f"left out: {run_dir} is not complete")
             continue
-        name = _name(settings, taken)
-        taken.setdefault(name, settings)
-        tables.append(of_run(run_dir, *name))
-        if (pd.concat([table.runs for table in tables])[RUN].value_counts() > 1).any():
+        files = f"{settings.benchmark_name}-{settings.recipe_name}"
+        in_short = settings.run_name.removeprefix(f"{files}-").removesuffix(f"-s{settings.seed}")
+        benchmark = _numbered(files, settings.benchmark.model_dump(exclude={"root"}), benchmarks)
+        rest = settings.model_dump(exclude={"benchmark", "benchmark_name", "recipe_name", "changed", "seed"})
+        name = (benchmark, _numbered(in_short, rest, methods[benchmark]), settings.seed)
+        if name in complete:
             raise UserError(f"{run_dir}: expected runs that differ, got one with the settings and seed of another")
-    return joined(tables), remarks
+        complete[name] = run_dir
+    return of_runs(complete), remarks
 
 
-def _name(settings: Settings, taken: Mapping[tuple[str, str], Settings]) -> tuple[str, str]:
-    """Benchmark and method named by files and settings, numbered if the name stands for something else already."""
-    files = f"{settings.benchmark_name}-{settings.recipe_name}"
-    in_short = settings.run_name.removeprefix(f"{files}-").removesuffix(f"-s{settings.seed}")
-    numbers = ["", *(f" ({number})" for number in range(2, 2 + len(taken)))]
-    for benchmark in (files + number for number in numbers):
-        others = [other for (name, _), other in taken.items() if name == benchmark]
-        if any(key.startswith("benchmark") for other in others for key in other.differences(settings)):
-            continue
-        for method in (in_short + number for number in numbers):
-            other = taken.get((benchmark, method), settings)
-            if not other.differences(settings).keys() - {"seed"}:
-                return benchmark, method
-    raise AssertionError("there is a number that is not taken")
+def _numbered(name: str, content: object, taken: dict[str, object]) -> str:
+    """The name for this content: with a number, if the name stands for something else already."""
+    numbered, number = name, 1
+    while taken.setdefault(numbered, content) != content:
+        number += 1
+        numbered = f"{name} ({number})"
+    return numbered
 
 
 def of_suite(cells: Sequence[Cell]) -> tuple[Tables, list[str]]:
     """The complete runs of a suite's cells, and a remark on each folder that was left out."""
-    tables, remarks = [EMPTY], []
+    complete, remarks = {}, []
     for cell in cells:
         for seed in sorted(int(path.name[1:]) for path in cell.folder.glob("s*") if path.name[1:].isdecimal()):
             if differing := cell.differing(seed):
@@ -156,8 +169,8 @@ def of_suite(cells: Sequence[Cell]) -> tuple[Tables, list[str]]:
             elif not is_complete(cell.run_dir(seed)):
                 remarks.append(f"left out: {cell.run_dir(seed)} is not complete")
             else:
-                tables.append(of_run(cell.run_dir(seed), cell.column, cell.row))
-    return joined(tables), remarks
+                complete[cell.column, cell.row, seed] = cell.run_dir(seed)
+    return of_runs(complete), remarks
 
 
 def of_files(folder: Path, cells: Sequence[Cell]) -> tuple[Tables, list[str]]:
@@ -168,10 +181,9 @@ def of_files(folder: Path, cells: Sequence[Cell]) -> tuple[Tables, list[str]]:
     for run in tables.runs.itertuples() if cells else ():
         cell = wanted.get((run.benchmark, run.method))
         if cell is None or cell.settings_of(run.seed).differences(Settings.model_validate_json(run.settings)):
-            others.append([run.benchmark, run.method, run.seed])
-    keep = [pd.MultiIndex.from_frame(frame[RUN]).isin(others) for frame in tables]
+            others.append((run.benchmark, run.method, run.seed))
     remarks = [f"left out: {' / '.join(map(str, name))}: not a run of the suite" for name in others]
-    return Tables(*(frame[~is_other] for frame, is_other in zip(tables, keep, strict=True))), remarks
+    return Tables(*(frame[~frame.set_index(RUN).index.isin(others)] for frame in tables)), remarks
 
 
 def of_elsewhere(path: Path, ours: Tables) -> Tables:
@@ -191,12 +203,6 @@ def of_elsewhere(path: Path, ours: Tables) -> Tables:
     return ours._replace(records=pd.concat([ours.records, found]))
 
 
-def joined(tables: Sequence[Tables]) -> Tables:
-    """All lines, as they come back from csv files, so that a report from files has the same bytes."""
-    frames = [pd.concat(parts, ignore_index=True) for parts in zip(*tables, strict=True)]
-    return Tables(*(read_table(io.StringIO(to_csv(frame)), RUN) for frame in frames))
-
-
 def to_csv(frame: pd.DataFrame) -> str:
     """A table as the content of a csv file, numbers in full precision."""
     return frame.to_csv(index=False, lineterminator="\n")
@@ -204,12 +210,8 @@ def to_csv(frame: pd.DataFrame) -> str:
 
 def read_table(source: Path | IO[str], columns: Sequence[str]) -> pd.DataFrame:
     """A csv file that has at least these columns; only an empty cell is no value. Raises UserError."""
-    texts = dict.fromkeys((*RUN[:2], *HOW_MADE, "settings"), str)
-    options: Any = {"keep_default_na": False, "na_values": [""]}
     try:
-        frame = pd.read_csv(source, dtype=texts, **options)
-        frame = frame.astype({key: "int64" for key in ("seed", "round", "task") if key in frame})
-        frame = frame.astype({key: "float64" for key in ("accuracy",) if key in frame})
+        frame = pd.read_csv(source, dtype=TYPES | {"accuracy": "float64"}, keep_default_na=False, na_values=[""])
     except (OSError, ValueError) as error:
         raise UserError(f"{source}: expected a table of runs as csv ({in_one_line(error)})") from error
     if missing := [key for key in columns if key not in frame]:
@@ -219,11 +221,10 @@ def read_table(source: Path | IO[str], columns: Sequence[str]) -> pd.DataFrame:
 
 def make_results(tables: Tables, cells: Sequence[Cell]) -> list[Result]:
     """The runs by benchmark and method: a suite's cells, those without a run too, or all; then those from elsewhere."""
-    settings: dict[tuple[str, str], Settings | None] = {(cell.column, cell.row): cell.settings for cell in cells}
-    for benchmark, method, text in tables.runs[[*RUN[:2], "settings"]].itertuples(index=False):
-        if (benchmark, method) not in settings:
-            settings[benchmark, method] = Settings.model_validate_json(text)
-    results = {name: Result(*name, found, {}) for name, found in settings.items()}
+    results = {(cell.column, cell.row): Result(cell.column, cell.row, cell.settings, {}) for cell in cells}
+    for run in tables.runs.drop_duplicates(RUN[:2]).itertuples():
+        settings = Settings.model_validate_json(run.settings)
+        results.setdefault((run.benchmark, run.method), Result(run.benchmark, run.method, settings, {}))
     for (benchmark, method, seed), lines in tables.records.groupby(RUN, sort=False):
         result = results.setdefault((benchmark, method), Result(benchmark, method, None, {}))
         result.accuracy[seed] = lines.pivot(index="round", columns="task", values="accuracy").to_numpy()

@@ -14,12 +14,12 @@ DECIMALS = 10  # to which equal accuracies stay equal when they are averaged: ra
 
 
 class Estimate(NamedTuple):
-    """The mean of n values, their sample standard deviation and 95 % t-interval; None where one value says nothing."""
+    """The mean of n values, their sample standard deviation and 95 % t-interval; NaN where n values say nothing."""
 
     mean: float
-    std: float | None
-    low: float | None
-    high: float | None
+    std: float
+    low: float
+    high: float
     n: int
 
 
@@ -36,15 +36,14 @@ def estimate(values: Sequence[float], *, least: float = -1.0) -> Estimate:
     """The mean of the values with its spread; the interval ends at ``least`` and at 1.
 
     Args:
-        values: One value or more, taken as independent draws of a normal variable.
+        values: Taken as independent draws of a normal variable; without any, all but n is NaN.
         least: The smallest value that is possible; the largest is 1.
     """
-    mean = float(np.mean(values))
-    if len(values) == 1:
-        return Estimate(mean, None, None, None, 1)
-    std = float(np.std(values, ddof=1))
-    half = float(stats.t.ppf((1 + CONFIDENCE) / 2, len(values) - 1)) * std / len(values) ** 0.5
-    return Estimate(mean, std, max(mean - half, least), min(mean + half, 1.0), len(values))
+    found, n = pd.Series(values, dtype=float), len(values)
+    mean, std = found.mean(), found.std()
+    half = stats.t.ppf((1 + CONFIDENCE) / 2, n - 1) * std / n**0.5
+    low, high = np.clip([mean - half, mean + half], least, 1.0).tolist()
+    return Estimate(mean, std, low, high, n)
 
 
 def paired_by_task(ours: pd.DataFrame, other: pd.DataFrame) -> Comparison | None:
@@ -57,14 +56,15 @@ def paired_by_task(ours: pd.DataFrame, other: pd.DataFrame) -> Comparison | None
     Returns:
         None if there is no common seed, or if the tasks are not the same.
     """
-    seeds = ours.index.intersection(other.index)
-    if NO_SEED in ours.index.union(other.index):
-        one, two, seeds = ours.mean(), other.mean(), ours.index.union(other.index).drop(NO_SEED)
+    seeds = ours.index.union(other.index)
+    if NO_SEED in seeds:
+        seeds = seeds.drop(NO_SEED)
     else:
-        one, two = ours.loc[seeds].mean(), other.loc[seeds].mean()
-    if not (len(ours) and len(other) and len(one) == len(two)) or one.isna().any():
+        seeds = ours.index.intersection(other.index)
+        ours, other = ours.loc[seeds], other.loc[seeds]
+    by_task = (ours.mean() - other.mean()).to_numpy().round(DECIMALS)  # NaN for a task that one does not have
+    if by_task.size == 0 or np.isnan(by_task).any():
         return None
-    by_task = (one - two).to_numpy().round(DECIMALS)
     return Comparison(estimate(by_task.tolist()), int((by_task == 0).sum()), wilcoxon_p(by_task), tuple(sorted(seeds)))
 
 
@@ -88,16 +88,14 @@ def wilcoxon_p(differences: np.ndarray) -> float:
     return min(1.0, 2 * float(probability[: lower + 1].sum()))
 
 
-def holm(p_values: Sequence[float]) -> list[float]:
-    """The p-values, corrected for the number of comparisons by Holm's method.
+def holm(p_values: pd.Series) -> pd.Series:
+    """The p-values, corrected for the number of comparisons by Holm's method; NaN is no comparison.
 
     Source: Holm 1979, A simple sequentially rejective multiple test procedure.
     """
-    raw = np.array(p_values)
-    order = np.argsort(raw, kind="stable")
-    corrected = np.empty(len(raw))
-    corrected[order] = np.maximum.accumulate(raw[order] * np.arange(len(raw), 0, -1))
-    return np.minimum(corrected, 1.0).tolist()
+    ascending = p_values.dropna().sort_values(kind="stable")
+    corrected = ascending * np.arange(len(ascending), 0, -1)
+    return corrected.cummax().clip(upper=1.0).reindex(p_values.index)
 
 
 class Correlation(NamedTuple):
@@ -108,15 +106,10 @@ class Correlation(NamedTuple):
     n: int
 
 
-def rank_correlation(ours: np.ndarray, published: np.ndarray) -> Correlation | None:
-    """The correlation of two square matrices' entries off the diagonal, where both have a number.
-
-    Returns:
-        None if all entries of one matrix are equal.
-    """
-    apart = ~np.eye(len(ours), dtype=bool) & np.isfinite(ours) & np.isfinite(published)
-    one, other = ours[apart].round(DECIMALS), published[apart].round(DECIMALS)
-    if len(np.unique(one)) < 2 or len(np.unique(other)) < 2:
+def rank_correlation(pairs: pd.DataFrame) -> Correlation | None:
+    """The correlation of two columns, where both have a number; None if all numbers of one are equal."""
+    known = pairs.dropna().round(DECIMALS)
+    if known.nunique().min() < 2:
         return None
-    result = stats.spearmanr(one, other)
-    return Correlation(float(result.statistic), float(result.pvalue), len(one))
+    result = stats.spearmanr(*known.to_numpy().T)
+    return Correlation(float(result.statistic), float(result.pvalue), len(known))

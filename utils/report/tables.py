@@ -2,7 +2,7 @@
 
 import itertools
 from collections.abc import Sequence
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import pandas as pd
 
@@ -13,14 +13,13 @@ from utils.suite.file import Suite
 
 OF_LINES = "benchmark method metric mean std low high n published difference source mean_elapsed_sec".split()
 OF_PAIRINGS = "benchmark method against mean std low high n num_zeros wilcoxon_p holm_p seeds".split()
-OF_PAPER = ["benchmark", "method", "against", "difference, points", "tasks", "Holm's p"]  # as wide as a page
-COST = {
-    "learners": "learners",
-    "parameters": "parameters",
-    "mean_learners": "learners a task",
-    "images_trained": "images trained on",
-    "images_stored": "images stored",
-    "peak_mem_gb": "memory, GB",
+COST = {  # by name in runs.csv: a column's title and the format of its numbers
+    "learners": ("learners", "{:,.0f}"),
+    "parameters": ("parameters", "{:,.0f}"),
+    "mean_learners": ("learners a task", "{:,.1f}"),
+    "images_trained": ("images trained on", "{:,.0f}"),
+    "images_stored": ("images stored", "{:,.0f}"),
+    "peak_mem_gb": ("memory, GB", "{:,.2f}"),
 }
 
 
@@ -38,7 +37,7 @@ class Table(NamedTuple):
         if style == "github":
             cells = cells.rename(columns=_escape_bar).map(_escape_bar)
         sides = ["left" if place < self.num_names else "right" for place in range(cells.shape[1])]
-        options: Any = {"disable_numparse": True, "colalign": sides, "preserve_whitespace": True}
+        options = {"disable_numparse": True, "colalign": sides, "preserve_whitespace": True}
         table = cells.to_markdown(index=False, tablefmt=style, **options)
         return "\n".join([heading + self.title, "", table, "", *(bullet + note for note in self.notes)]).rstrip()
 
@@ -52,13 +51,12 @@ def make_lines(results: Sequence[Result], runs: pd.DataFrame, suite: Suite, metr
     elapsed = runs.groupby(["benchmark", "method"])["elapsed_sec"].mean()
     lines = []
     for result in results:
-        values = pd.DataFrame([compute_metrics(r, continual=result.continual) for r in result.matrices])
+        values = pd.DataFrame([compute_metrics(r, continual=result.continual) for r in result.accuracy.values()])
         for metric in metrics:
             if METRICS[metric].needs_arrival and not result.continual:
                 continue
-            line = {"benchmark": result.benchmark, "method": result.method, "metric": metric, "n": 0}
-            if metric in values:
-                line |= estimate(values[metric].tolist(), least=METRICS[metric].least)._asdict()
+            line: dict[str, object] = {"benchmark": result.benchmark, "method": result.method, "metric": metric}
+            line |= estimate(values.get(metric, ()), least=METRICS[metric].least)._asdict()
             line["published"], line["source"] = suite.number(result.method, result.benchmark, metric)
             line["mean_elapsed_sec"] = elapsed.get((result.benchmark, result.method))
             lines.append(line)
@@ -83,10 +81,8 @@ def make_pairings(results: Sequence[Result], against: str | None, *, all_pairs: 
             if found := paired_by_task(other.final, base.final):
                 row |= found._asdict() | found.difference._asdict() | {"seeds": " ".join(map(str, found.seeds))}
             rows.append(row)
-    pairings = pd.DataFrame(rows, columns=OF_PAIRINGS)
-    known = pairings["n"].notna()
-    pairings.loc[known, "holm_p"] = holm(pairings.loc[known, "wilcoxon_p"].tolist())
-    return pairings.astype({"n": "Int64", "num_zeros": "Int64"})
+    pairings = pd.DataFrame(rows, columns=OF_PAIRINGS).astype({"n": "Int64", "num_zeros": "Int64", "wilcoxon_p": float})
+    return pairings.assign(holm_p=holm(pairings["wilcoxon_p"]))
 
 
 def duration(seconds: float) -> str:
@@ -112,12 +108,9 @@ def mean_and_std(line: pd.Series, *, with_n: bool = False) -> str:
 
 
 def interval(line: pd.Series, *, signed: bool = False) -> str:
-    """The interval in percent; nothing if there is a single value."""
-    return (
-        ""
-        if pd.isna(line["low"])
-        else f"{percent(line['low'], signed=signed)} to {percent(line['high'], signed=signed)}"
-    )
+    """The interval in percent; nothing if it is not known."""
+    low, high = percent(line["low"], signed=signed), percent(line["high"], signed=signed)
+    return f"{low} to {high}" if low else ""
 
 
 def overview_table(lines: pd.DataFrame, scored: str, *, bold_best: bool = False, for_paper: bool = False) -> Table:
@@ -129,48 +122,40 @@ def overview_table(lines: pd.DataFrame, scored: str, *, bold_best: bool = False,
         bold_best: Whether the best mean of each benchmark is bold.
         for_paper: Whether n stands in the title, if all have the same, and the published numbers' sources in the notes.
     """
-    average = lines[lines["metric"] == "average_accuracy"]
+    average = lines[lines["metric"] == "average_accuracy"].set_index(["method", "benchmark"])
     counts = average.loc[average["n"] > 0, "n"].unique()
     same_n = for_paper and len(counts) == 1
-    cells = average.apply(mean_and_std, axis="columns", with_n=not same_n).astype(object)
+    ours = average.apply(mean_and_std, axis="columns", with_n=not same_n).astype(object)
     if bold_best:  # as it is printed: equal ones too
-        shown = average["mean"].map(percent, na_action="ignore")
-        best = shown == average.groupby("benchmark")["mean"].transform("max").map(percent, na_action="ignore")
-        cells[best] = "**" + cells[best] + "**"
-    average = average.assign(cell=cells, published=average["published"].map(percent))
-    order = {key: average[key].unique() for key in ("method", "benchmark")}
-    ours, published = (
-        average.pivot(index="method", columns="benchmark", values=key).reindex(order["method"])[order["benchmark"]]
-        for key in ("cell", "published")
-    )
+        best = average["mean"].groupby("benchmark").transform("max").map(percent)
+        ours = ours.mask((average["n"] > 0) & (average["mean"].map(percent) == best), "**" + ours + "**")
+    ours = ours.unstack(fill_value="-", sort=False)
+    published = average["published"].map(percent).unstack(fill_value="", sort=False)
     rows = []
-    for method in order["method"]:
-        rows.append([method, *ours.loc[method].fillna("-")])
-        if published.loc[method].fillna("").any():
-            rows.append(["  published", *published.loc[method].fillna("")])
+    for method in ours.index:
+        rows.append([method, *ours.loc[method]])
+        if published.loc[method].any():
+            rows.append(["  published", *published.loc[method]])
     notes = ["Bold: the best mean of each benchmark, equal ones too; published numbers do not count."] * bold_best
     if for_paper and (sources := [source for source in average["source"].unique() if source]):
         notes.append(f"Published: {'; '.join(sources)}.")
     n = f", n = {counts[0]}" if same_n else " (n)"
     title = f"Average {scored} accuracy, %: mean ± standard deviation over seeds{n}"
-    return Table(title, pd.DataFrame(rows, columns=["method", *order["benchmark"]]), 1, notes)
+    return Table(title, pd.DataFrame(rows, columns=["method", *ours]), 1, notes)
 
 
 def details_table(lines: pd.DataFrame, scored: str) -> Table:
     """Every line with its interval, n, the published number and its source."""
     sources = [source for source in lines["source"].unique() if source]
     numbers = {source: f" [{number}]" for number, source in enumerate(sources, start=1)}
-    published = lines["published"], lines["source"]
-    cells = pd.DataFrame(
-        {
-            "benchmark": lines["benchmark"],
-            "method": lines["method"],
+    cells = lines[["benchmark", "method"]].assign(
+        **{
             "metric, %": [METRICS[metric].label for metric in lines["metric"]],
             "ours": lines.apply(mean_and_std, axis="columns"),
             "95 % interval": lines.apply(interval, axis="columns"),
             "n": lines["n"].astype(str),
-            "published": [percent(number) + numbers.get(source, "") for number, source in zip(*published, strict=True)],
-            "difference": [percent(value, signed=True) for value in lines["difference"]],
+            "published": lines["published"].map(percent) + lines["source"].map({"": ""} | numbers),
+            "difference": lines["difference"].map(percent, signed=True),
             "a run": lines["mean_elapsed_sec"].map(duration),
         }
     )
@@ -180,39 +165,36 @@ def details_table(lines: pd.DataFrame, scored: str) -> Table:
 
 def cost_table(runs: pd.DataFrame) -> Table:
     """What a run of each method costs: networks at test time, images in training; means over the runs."""
-    means = runs.groupby(["benchmark", "method"], sort=False)[list(COST)].mean().rename(columns=COST)
-    decimals = dict.fromkeys(COST.values(), "{:,.0f}") | {"learners a task": "{:,.1f}", "memory, GB": "{:,.2f}"}
-    cells = pd.DataFrame({key: means[key].map(decimals[key].format) for key in means})
+    means = runs.groupby(["benchmark", "method"], sort=False)[list(COST)].mean()
+    cells = pd.DataFrame({title: means[key].map(style.format) for key, (title, style) in COST.items()})
     return Table("What a run costs: learners and parameters at test time, images in training", cells.reset_index(), 2)
 
 
 def pairings_table(pairings: pd.DataFrame, scored: str, *, for_paper: bool = False) -> Table:
     """Methods compared task by task; for a paper without the intervals, Wilcoxon's p and the seeds."""
-    cells = pairings[["benchmark", "method", "against"]].assign(
-        **{
-            "difference, points": [percent(value, signed=True) for value in pairings["mean"]],
-            "95 % interval": pairings.apply(interval, axis="columns", signed=True),
-            "tasks": pairings.apply(_num_tasks, axis="columns"),
-            "Wilcoxon p": pairings["wilcoxon_p"].map("{:.2g}".format, na_action="ignore"),
-            "Holm's p": pairings["holm_p"].map("{:.2g}".format, na_action="ignore"),
-            "seeds": pairings["seeds"],
+    known = pairings.dropna(subset="n")
+    cells = pd.DataFrame(
+        {
+            "difference, points": known["mean"].map(percent, signed=True),
+            "95 % interval": known.apply(interval, axis="columns", signed=True),
+            "tasks": known.apply(_num_tasks, axis="columns"),
+            "Wilcoxon p": known["wilcoxon_p"].map("{:.2g}".format),
+            "Holm's p": known["holm_p"].map("{:.2g}".format),
+            "seeds": known["seeds"],
         }
     )
-    cells.loc[pairings["n"].isna(), "difference, points"] = "no seed in common, or other tasks"
+    cells = pairings[["benchmark", "method", "against"]].join(cells.astype(object))
+    cells = cells.fillna({"difference, points": "no seed in common, or other tasks"}).fillna("")
     notes = [
         "Each task is one pair of the test, so with only five tasks p cannot fall below 0.06.",
-        "Holm's p is Wilcoxon's exact p, corrected for the number of comparisons in this table "
-        f"({pairings['n'].count()}).",
+        f"Holm's p is Wilcoxon's exact p, corrected for the number of comparisons in this table ({len(known)}).",
     ]
     title = f"Difference of two methods in {scored} accuracy, paired by task, each task averaged over seeds"
-    cells = cells.astype(object).fillna("")
-    if for_paper:
-        return Table(title, cells[OF_PAPER], 3, notes)
+    if for_paper:  # as wide as a page
+        return Table(title, cells.drop(columns=["95 % interval", "Wilcoxon p", "seeds"]), 3, notes)
     return Table(title, cells, 3, ["Intervals are over tasks.", *notes])
 
 
 def _num_tasks(pairing: pd.Series) -> str:
-    if pd.isna(pairing["n"]):
-        return ""
     zeros = pairing["num_zeros"]
     return f"{pairing['n']}" + (f" ({zeros} zero{'s' if zeros > 1 else ''})" if zeros else "")
