@@ -2,6 +2,7 @@
 
 import warnings
 from collections.abc import Callable, Sequence
+from dataclasses import replace
 from unicodedata import normalize
 
 import torch
@@ -46,8 +47,12 @@ def build_dataset(settings: Settings, options: Options, device: torch.device) ->
         got = "got none above 1 in the training images: were they divided by 255?"
         warnings.warn(f"{benchmark.root or benchmark.dataset}: expected pixels uint8 0..255, {got}", stacklevel=2)
     tasks = [_class_ids(classes, task_id, data.class_names) for task_id, classes in enumerate(benchmark.tasks)]
-    augmentation = _augmentation(benchmark, num_channels=data.train_images.shape[3])
-    return cut_tasks(data.to(device), tasks, settings, augmentation)
+    # As in the paper: colour images are cropped and mirrored, grey ones cropped, permuted ones left alone.
+    augmentation = Augmentation(crop_padding=4, flip=benchmark.flip and data.train_images.shape[3] == 3)
+    if benchmark.dataset == "permuted_mnist":
+        augmentation = Augmentation()
+    data = replace(data, train_images=data.train_images.to(device), test_images=data.test_images.to(device))
+    return cut_tasks(data, tasks, settings, augmentation)
 
 
 def _check_keys(benchmark: Benchmark) -> None:
@@ -63,8 +68,7 @@ def _check_data(dataset: str, data: ImageData) -> None:
     """Check what a loader made; other types would train on wrong values. Raises UserError."""
     for part in ("train", "test"):
         images, classes = getattr(data, f"{part}_images"), getattr(data, f"{part}_classes")
-        kinds = [(type(it), getattr(it, "dtype", None)) for it in (images, classes)]
-        is_right = kinds == [(torch.Tensor, torch.uint8), (torch.Tensor, torch.int64)]
+        is_right = (images.dtype, classes.dtype) == (torch.uint8, torch.int64)
         if not is_right or images.shape[3:] not in ((1,), (3,)) or classes.shape != images.shape[:1]:
             shapes = " and ".join(f"{it.dtype} {list(it.shape)}" for it in (images, classes))
             expected = "tensors, uint8 [N, H, W, 1 or 3] and int64 [N]"
@@ -85,10 +89,3 @@ def _class_ids(classes: Sequence[int | str], task_id: int, class_names: Sequence
     if len(set(known)) < len(known):  # once as a name and once as an id
         raise UserError(f"tasks[{task_id}]: expected each class once, got {short(list(classes))}")
     return known
-
-
-def _augmentation(benchmark: Benchmark, *, num_channels: int) -> Augmentation:
-    """As in the paper: colour images are cropped and mirrored, grey ones cropped, permuted ones left alone."""
-    if benchmark.dataset == "permuted_mnist":
-        return Augmentation()
-    return Augmentation(crop_padding=4, flip=benchmark.flip and num_channels == 3)

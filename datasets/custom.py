@@ -13,9 +13,9 @@ from torch import Tensor
 from tqdm import tqdm
 
 from datasets.data import ImageData
-from datasets.files import cache_path, cached_array, memory_mapped, on_terminal, read_npz
+from datasets.files import cache_path, cached_array, memory_mapped, on_terminal, read_npz, reading
 from utils.config import Benchmark, Options
-from utils.errors import UserError, in_one_line, short
+from utils.errors import UserError, short
 from utils.seeding import generator
 
 SUFFIXES = (".png", ".jpg", ".jpeg")
@@ -88,7 +88,10 @@ def read_image(path: Path, *, size: tuple[int, int] | None, channels: int) -> Te
             image.draft(None, (2 * max(size), 2 * max(size)))  # JPEG decodes smaller images faster
         orientation = _orientation(image)
         upright = image.transpose(Image.Transpose[_TURNS[orientation - 2]]) if orientation > 1 else image
-        result = _on_white(upright).convert("L" if channels == 1 else "RGB")
+        if upright.mode == "P" or upright.has_transparency_data:  # colours of a palette are looked up
+            white = Image.new("RGBA", upright.size, "white")
+            upright = Image.alpha_composite(white, upright.convert("RGBA"))
+        result = upright.convert("L" if channels == 1 else "RGB")
     if size is not None:
         result = ImageOps.fit(result, (size[1], size[0]), method=Image.Resampling.BILINEAR)
     return torch.from_numpy(np.array(result)).reshape(result.height, result.width, channels)
@@ -100,24 +103,13 @@ def _orientation(image: Image.Image) -> int:
     return value if value in range(1, 9) else 1
 
 
-def _on_white(image: Image.Image) -> Image.Image:
-    """The image with a white ground behind its transparent pixels; colours of a palette are looked up."""
-    if image.mode != "P" and not image.has_transparency_data:
-        return image
-    return Image.alpha_composite(Image.new("RGBA", image.size, "white"), image.convert("RGBA"))
-
-
 @contextlib.contextmanager
 def _opened(path: Path) -> Iterator[Image.Image]:
     """The image, of which only the header was read. What Pillow raises here and in the block becomes UserError."""
-    try:
-        with Image.open(path, formats=("PNG", "JPEG")) as image:
-            if image.mode in _DEEP_MODES:
-                raise ValueError(f"it has more than 8 bits a pixel and channel, Pillow's mode {image.mode}")
-            yield image
-    except Exception as error:  # if a file is damaged, Pillow may fail in any way
-        cause = in_one_line(error)
-        raise UserError(f"{path}: expected a whole PNG or JPEG image, but it cannot be read ({cause})") from error
+    with reading(path, "a whole PNG or JPEG image"), Image.open(path, formats=("PNG", "JPEG")) as image:
+        if image.mode in _DEEP_MODES:
+            raise ValueError(f"it has more than 8 bits a pixel and channel, Pillow's mode {image.mode}")
+        yield image
 
 
 def _root(benchmark: Benchmark) -> Path:
@@ -215,7 +207,7 @@ def _decoded(root: Path, paths: Sequence[Path], image_size: int | None, options:
 
     def decoded() -> Iterator[np.ndarray]:
         for path in tqdm(paths, desc=f"decoding {root.name}", unit="image", disable=not on_terminal()):
-            yield read_image(path, size=size, channels=channels).numpy()[None]
+            yield read_image(path, size=size, channels=channels).numpy()
 
     return cached_array(cache, (len(paths), *size, channels), decoded, keep=not options.dry_run)
 

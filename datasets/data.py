@@ -5,8 +5,7 @@ Letters: N images of a data set, M examples of a task, B examples of a minibatch
 
 import hashlib
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass, replace
-from typing import Any
+from dataclasses import dataclass
 
 import torch
 import torch.nn.functional as F
@@ -34,11 +33,6 @@ class ImageData:
     test_classes: Tensor
     class_names: tuple[str, ...]
     drawn_as: tuple[str, ...] = ()
-
-    def to(self, device: torch.device) -> "ImageData":
-        """The same data on a device (images and class ids move once; tasks are cut from them there)."""
-        moved: dict[str, Any] = {key: value.to(device) for key, value in vars(self).items() if torch.is_tensor(value)}
-        return replace(self, **moved)
 
 
 @dataclass(frozen=True)
@@ -115,55 +109,53 @@ def cut_tasks(
     Raises:
         UserError: A class has no training images or no test images, or too few to hold one out.
     """
-
-    def view(task_id: int, part: str) -> Split:
-        source = "train" if settings.validation > 0 else part
-        images, classes = getattr(data, f"{source}_images"), getattr(data, f"{source}_classes")
-        rows_of_label = []
-        for class_id in tasks[task_id]:
-            rows = torch.nonzero(classes == class_id).flatten()
-            least = 2 if settings.validation > 0 else 1
-            if len(rows) < least:
-                expected = f"{source} images of class {short(data.class_names[class_id])}, {least} at least"
-                raise UserError(f"tasks[{task_id}]: expected {expected}, got {len(rows) or 'none'}")
-            if source == "train":
-                drawn_as = (data.drawn_as or data.class_names)[class_id]
-                rows = rows[_drawn(len(rows), part, settings, drawn_as).to(rows.device)]
-            rows_of_label.append(rows)
-        labels = torch.repeat_interleave(torch.tensor([len(rows) for rows in rows_of_label]))
-        return Split(images, torch.cat(rows_of_label), labels.to(images.device))
-
+    scored_images = data.train_images if settings.validation > 0 else data.test_images
     views = []
     for task_id, class_ids in enumerate(tasks):
         class_names = tuple(data.class_names[class_id] for class_id in class_ids)
-        train, test = view(task_id, "train"), view(task_id, "test")
+        rows_by_label = (_rows_of_class(data, class_id, settings, task_id) for class_id in class_ids)
+        train_rows, scored_rows = zip(*rows_by_label, strict=True)
+        train, test = _view(data.train_images, train_rows), _view(scored_images, scored_rows)
         views.append(Task(task_id, settings.benchmark.names[task_id], class_names, train, test, augmentation))
     return views
 
 
-def _drawn(count: int, part: str, settings: Settings, drawn_as: str) -> Tensor:
-    """Which of a class's training images are trained on, or held out and scored: positions, ascending."""
-    positions = torch.arange(count)
+def _rows_of_class(data: ImageData, class_id: int, settings: Settings, task_id: int) -> tuple[Tensor, Tensor]:
+    """The rows of a class's images that are trained on, and of those that are scored, ascending. Raises UserError."""
+    train, test = (torch.nonzero(ids == class_id).flatten() for ids in (data.train_classes, data.test_classes))
+    needed = [("train", train, 2)] if settings.validation > 0 else [("train", train, 1), ("test", test, 1)]
+    for part, rows, least in needed:
+        if len(rows) < least:
+            expected = f"{part} images of class {short(data.class_names[class_id])}, {least} at least"
+            raise UserError(f"tasks[{task_id}]: expected {expected}, got {len(rows) or 'none'}")
+    drawn_as = (data.drawn_as or data.class_names)[class_id]
     if settings.validation > 0:
-        positions = torch.randperm(count, generator=generator(settings.seed, "validation", drawn_as))
-        num_held_out = min(max(1, round(settings.validation * count)), count - 1)
-        positions = positions[:num_held_out] if part == "test" else positions[num_held_out:]
-    if settings.samples is not None and part == "train":
-        random = generator(settings.seed, "samples", drawn_as)
-        positions = positions[torch.randperm(len(positions), generator=random)[: settings.samples]]
-    return positions.sort().values
+        shuffled = train[torch.randperm(len(train), generator=generator(settings.seed, "validation", drawn_as))]
+        num_held_out = min(max(1, round(settings.validation * len(train))), len(train) - 1)
+        train, test = shuffled[num_held_out:], shuffled[:num_held_out]
+    if settings.samples is not None:
+        order = torch.randperm(len(train), generator=generator(settings.seed, "samples", drawn_as))
+        train = train[order[: settings.samples]]
+    return train.sort().values, test.sort().values
 
 
-def shuffled_ranks(labels: Tensor, generator: torch.Generator) -> tuple[Tensor, Tensor]:
-    """Each example's random place among the examples of its label, and how many those are: two int64 ``[M]``."""
+def _view(images: Tensor, rows_by_label: tuple[Tensor, ...]) -> Split:
+    """The view on these rows of the images; label i is that of the i-th rows."""
+    labels = torch.repeat_interleave(torch.tensor([len(rows) for rows in rows_by_label]))
+    return Split(images, torch.cat(rows_by_label).to(images.device), labels.to(images.device))
+
+
+def shuffled_ranks(labels: Tensor, generator: torch.Generator) -> tuple[Tensor, Tensor, Tensor]:
+    """Each example's random place among the examples of its label, and its label's index; the size of each label.
+
+    Two int64 ``[M]``, and int64 ``[K]`` for the labels that occur, in their order.
+    """
     order = torch.randperm(len(labels), generator=generator)
-    shuffled = labels.cpu()[order]
-    ranks, sizes = torch.empty_like(order), torch.empty_like(order)
-    for label in shuffled.unique():
-        members = order[shuffled == label]
-        ranks[members] = torch.arange(len(members))
-        sizes[members] = len(members)
-    return ranks, sizes
+    _, label_index, sizes = labels.cpu().unique(return_inverse=True, return_counts=True)
+    by_label = order[label_index[order].argsort(stable=True)]
+    ranks = torch.empty_like(order)
+    ranks[by_label] = torch.cat([torch.arange(size) for size in sizes.tolist()])
+    return ranks, label_index, sizes
 
 
 def replay_subset(labels: Tensor, replay_frac: float, generator: torch.Generator) -> Tensor:
@@ -177,11 +169,10 @@ def replay_subset(labels: Tensor, replay_frac: float, generator: torch.Generator
     Returns:
         Positions among the task's examples, ascending, int64 on the CPU.
     """
-    if replay_frac == 0:
-        return torch.empty(0, dtype=torch.int64)
-    ranks, sizes = shuffled_ranks(labels, generator)
-    kept = torch.tensor([max(1, round(replay_frac * size)) for size in sizes.tolist()])
-    return torch.nonzero(ranks < kept).flatten()
+    ranks, label_index, sizes = shuffled_ranks(labels, generator)
+    least = 1 if replay_frac > 0 else 0
+    kept = torch.tensor([max(least, round(replay_frac * size)) for size in sizes.tolist()])
+    return torch.nonzero(ranks < kept[label_index]).flatten()
 
 
 def replay_repeats(labels: Tensor, repeats: float, generator: torch.Generator) -> Tensor:
@@ -200,8 +191,7 @@ def replay_repeats(labels: Tensor, repeats: float, generator: torch.Generator) -
     """
     whole = int(repeats)
     num_extra = round((repeats - whole) * len(labels))
-    ranks, _ = shuffled_ranks(labels, generator)
-    _, label_index, sizes = labels.cpu().unique(return_inverse=True, return_counts=True)
+    ranks, label_index, sizes = shuffled_ranks(labels, generator)
     shares = num_extra * sizes  # each label's share, in units of 1/M example: rounded down, then by largest remainder
     extra = shares // len(labels)
     ties = torch.randperm(len(sizes), generator=generator)  # between labels of one size no label comes first
@@ -239,8 +229,7 @@ class Minibatches:
         self.batch_size = settings.recipe.batch
         is_plain = settings.epochs == 1 or settings.recipe.augment == "none"
         self.augmentation = Augmentation() if is_plain else tasks[0].augmentation
-        self.seed = settings.seed
-        self.round_id = round_id
+        self.seed, self.round_id = settings.seed, round_id
 
     def __len__(self) -> int:
         """Minibatches in an epoch."""

@@ -39,10 +39,8 @@ def enlarged(scans: np.ndarray) -> np.ndarray:
         uint8 ``[N, 28, 28]``.
     """
     unit = 2 * SIDE // 4  # pixel i has its centre at (4i - 5) / 14 in the scan: all weights are fourteenths
-    weights = np.zeros((SIDE, _SCAN_SIDE), np.int64)
-    for pixel in range(SIDE):
-        lower, weight = divmod(min(max(4 * pixel - 5, 0), (_SCAN_SIDE - 1) * unit), unit)
-        weights[pixel, lower] += unit - weight
-        weights[pixel, min(lower + 1, _SCAN_SIDE - 1)] += weight
+    centres = np.clip(4 * np.arange(SIDE) - 5, 0, (_SCAN_SIDE - 1) * unit)
+    distances = np.abs(centres[:, None] - unit * np.arange(_SCAN_SIDE))
+    weights = np.maximum(unit - distances, 0)
     whole = unit * unit * _SCAN_MAX
     return ((weights @ scans @ weights.T * 255 + whole // 2) // whole).astype(np.uint8)

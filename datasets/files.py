@@ -10,6 +10,7 @@ from pathlib import Path
 
 import numpy as np
 import torch
+from numpy.lib.npyio import NpzFile
 
 from datasets.data import ImageData
 from utils.config import Options
@@ -18,6 +19,16 @@ from utils.files import remove_parts, whole_file
 
 NPZ_KEYS = ("x_train", "y_train", "x_test", "y_test")
 _STALE_PART_SEC = 3600  # no live process has left a half-written file alone for so long
+
+
+@contextlib.contextmanager
+def reading(path: Path, expected: str, advice: str = "") -> Iterator[None]:
+    """Turn any error in the block into a UserError that names the file and what was expected in it."""
+    try:
+        yield
+    except Exception as error:  # if a file is damaged, reading it may fail in any way
+        cause = in_one_line(error)
+        raise UserError(f"{path}: expected {expected}, but it cannot be read ({cause}){advice}") from error
 
 
 def read_npz(path: Path, *, class_names: Sequence[str] | None = None, side: int | None = None) -> ImageData:
@@ -32,11 +43,8 @@ def read_npz(path: Path, *, class_names: Sequence[str] | None = None, side: int 
     Raises:
         UserError: The file is not there or damaged, an array is missing, or has another type, shape or range.
     """
-    try:
-        with path.open("rb") as file, np.lib.npyio.NpzFile(file, allow_pickle=False) as archive:
-            arrays = {key: archive[key] for key in NPZ_KEYS if key in archive.files}
-    except Exception as error:  # if a file is damaged, reading it may fail in any way
-        raise UserError(f"{path}: expected a whole npz file, but it cannot be read ({in_one_line(error)})") from error
+    with reading(path, "a whole npz file"), path.open("rb") as file, NpzFile(file, allow_pickle=False) as archive:
+        arrays = {key: archive[key] for key in NPZ_KEYS if key in archive.files}
     missing = [key for key in NPZ_KEYS if not isinstance(arrays.get(key), np.ndarray)]
     if missing:
         raise UserError(f"{path}: expected the arrays {', '.join(NPZ_KEYS)}, got no {', '.join(missing)}")
@@ -108,14 +116,14 @@ def _torchvision_arrays(torchvision_name: str, options: Options) -> dict[str, np
     """The arrays by ``NPZ_KEYS``. Raises whatever torchvision raises."""
     import torchvision.datasets  # only here: importing torchvision takes longer than reading an npz file
 
-    arrays = {}
+    data_set = getattr(torchvision.datasets, torchvision_name)
     # Torchvision's progress bar is for a terminal.
     with contextlib.nullcontext() if on_terminal() else contextlib.redirect_stderr(io.StringIO()):
-        for part in ("train", "test"):
-            torchvision_set = getattr(torchvision.datasets, torchvision_name)
-            found = torchvision_set(options.data_dir, train=part == "train", download=options.may_download)
-            arrays[f"x_{part}"], arrays[f"y_{part}"] = np.asarray(found.data), np.asarray(found.targets)
-    return arrays
+        train, test = (
+            data_set(options.data_dir, train=train, download=options.may_download) for train in (True, False)
+        )
+    arrays = (train.data, train.targets, test.data, test.targets)
+    return dict(zip(NPZ_KEYS, map(np.asarray, arrays), strict=True))
 
 
 def on_terminal() -> bool:
@@ -138,7 +146,7 @@ def cached_array(
     Args:
         path: The cache file, from ``cache_path``, so that one that exists is the right one.
         shape: The array's shape.
-        blocks: Makes the array's parts, uint8, in their order along the first axis.
+        blocks: Makes the array's parts, uint8 and contiguous, in their order in memory.
         keep: Whether the file may be written.
     """
     if keep:
@@ -147,18 +155,14 @@ def cached_array(
             remove_parts(path.parent, older_than_sec=_STALE_PART_SEC)
             with whole_file(path) as file:
                 np.lib.format.write_array_header_1_0(file, {"descr": "|u1", "fortran_order": False, "shape": shape})
-                for block in blocks():
-                    file.write(np.ascontiguousarray(block).data)
+                file.writelines(block.data for block in blocks())
             return memory_mapped(path)
         except OSError as error:
             result = "the images are prepared anew at each start"
             warnings.warn(f"{path}: this cache could not be written ({in_one_line(error)}): {result}", stacklevel=2)
-    array = np.empty(shape, np.uint8)
-    first = 0
-    for block in blocks():
-        array[first : first + len(block)] = block
-        first += len(block)
-    return array
+    held = io.BytesIO()
+    held.writelines(block.data for block in blocks())
+    return np.frombuffer(held.getbuffer(), np.uint8).reshape(shape)
 
 
 def memory_mapped(path: Path) -> np.ndarray:

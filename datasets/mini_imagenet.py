@@ -15,9 +15,9 @@ import numpy as np
 import torch
 
 from datasets.data import ImageData
-from datasets.files import cache_path, cached_array, memory_mapped
+from datasets.files import cache_path, cached_array, memory_mapped, reading
 from utils.config import Benchmark, Options
-from utils.errors import UserError, in_one_line, short
+from utils.errors import UserError, short
 
 NUM_CLASSES = {"train": 64, "val": 16, "test": 20}  # of each pickle, in the order in which they are merged
 
@@ -45,34 +45,31 @@ def load_mini_imagenet(benchmark: Benchmark, options: Options, sizes: Sizes = Si
     Raises:
         UserError: A pickle is missing or damaged, has another layout, or names functions that arrays do not need.
     """
-    merged = _merged(options.data_dir / "mini_imagenet", sizes, keep=not options.dry_run)
-    classes = torch.arange(sum(NUM_CLASSES.values()))
-    train_classes = classes.repeat_interleave(sizes.train_per_class)
-    test_classes = classes.repeat_interleave(sizes.images_per_class - sizes.train_per_class)
-    num_pixels = len(classes) * sizes.images_per_class * sizes.side * sizes.side * 3
-    try:
-        names = tuple(json.loads(merged[num_pixels:].tobytes()))
-    except ValueError as error:  # in a cache, which is mapped from a file
-        cache = getattr(merged, "filename", None)
-        raise UserError(f"{cache}: the class names in this cache are damaged; delete it, it is made anew") from error
-    images = torch.from_numpy(merged[:num_pixels]).reshape(-1, sizes.side, sizes.side, 3)
-    num_train = len(train_classes)
-    return ImageData(images[:num_train], train_classes, images[num_train:], test_classes, names)
-
-
-def _merged(folder: Path, sizes: Sizes, *, keep: bool) -> np.ndarray:
-    """One array of bytes: training images of all classes, their test images, and the class names as JSON.
-
-    It is read from the cache if the pickles are those that the cache was made from. Raises UserError.
-    """
+    folder = options.data_dir / "mini_imagenet"
     paths = [folder / f"mini-imagenet-cache-{split}.pkl" for split in NUM_CLASSES]
     for path in paths:
         if not path.exists():
             raise UserError(f"{path}: expected a pickle of mini-ImageNet from Kaggle, found none; there is no download")
     files = [(path.name, path.stat().st_size, path.stat().st_mtime_ns) for path in paths]
     cache = cache_path(folder, "images-and-names", (files, tuple(sizes)))
-    if cache.exists():
-        return memory_mapped(cache)
+    merged = memory_mapped(cache) if cache.exists() else _merged(paths, cache, sizes, keep=not options.dry_run)
+    classes = torch.arange(sum(NUM_CLASSES.values()))
+    train_classes = classes.repeat_interleave(sizes.train_per_class)
+    test_classes = classes.repeat_interleave(sizes.images_per_class - sizes.train_per_class)
+    num_pixels = len(classes) * sizes.images_per_class * sizes.side * sizes.side * 3
+    try:
+        names = tuple(json.loads(merged[num_pixels:].tobytes()))
+    except ValueError as error:
+        raise UserError(f"{cache}: the class names in this cache are damaged; delete it, it is made anew") from error
+    images = torch.from_numpy(merged[:num_pixels]).reshape(-1, sizes.side, sizes.side, 3)
+    return ImageData(images[: len(train_classes)], train_classes, images[len(train_classes) :], test_classes, names)
+
+
+def _merged(paths: Sequence[Path], cache: Path, sizes: Sizes, *, keep: bool) -> np.ndarray:
+    """One array of bytes: training images of all classes, their test images, and the class names as JSON.
+
+    It is read from the pickles and, if it is kept, written to the cache. Raises UserError.
+    """
     parts = [_read_part(path, num, sizes) for path, num in zip(paths, NUM_CLASSES.values(), strict=True)]
     names = json.dumps([name for class_names, _ in parts for name in class_names]).encode()
     num_bytes = sum(images.size for _, images in parts) + len(names)
@@ -126,13 +123,9 @@ def _array(note: _Note) -> np.ndarray:
 
 def _read_part(path: Path, num_classes: int, sizes: Sizes) -> tuple[list[str], np.ndarray]:
     """A pickle's class names, and its images uint8 ``[classes, images, side, side, 3]``. Raises UserError."""
-    try:
-        with path.open("rb") as file:
-            content = _Unpickler(file, encoding="latin1").load()  # for byte strings of Python 2
+    with reading(path, "a pickle of image_data and class_dict", "; fetch it again"), path.open("rb") as file:
+        content = _Unpickler(file, encoding="latin1").load()  # for byte strings of Python 2
         class_names, images = _class_names(content["class_dict"]), _array(content["image_data"])
-    except Exception as error:  # if a file is damaged, reading it may fail in any way
-        damaged = f"expected a pickle of image_data and class_dict, but it cannot be read ({in_one_line(error)})"
-        raise UserError(f"{path}: {damaged}; fetch it again") from error
     expected = (num_classes * sizes.images_per_class, sizes.side, sizes.side, 3)
     if images.dtype != np.uint8 or images.shape != expected:
         got = f"{images.dtype} {list(images.shape)}"

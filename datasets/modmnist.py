@@ -4,6 +4,7 @@ from collections.abc import Callable, Sequence
 
 import numpy as np
 import torch
+import torch.nn.functional as F
 from torch import Tensor
 
 from datasets.data import ImageData
@@ -19,13 +20,12 @@ def load_rotated_mnist(benchmark: Benchmark, options: Options) -> ImageData:
     """MNIST, variant x turned counter-clockwise by 10x degrees (nearest pixel, corners black).
 
     Memory: 55 MB of uint8 for each variant that the benchmark names (70,000 images of 784 bytes), 274 MB for the
-    paper's five. They are made once. MNIST itself and the variant in the making, 55 MB each, are let go.
+    paper's five. They are made once. MNIST itself, a copy and the variant in the making, 55 MB each, are let go.
 
     Raises:
         UserError: A task is not of one variant, or MNIST cannot be found or downloaded.
     """
-    names = tuple(f"{digit} at {10 * variant} degrees" for variant in range(NUM_VARIANTS) for digit in range(10))
-    return _variants(benchmark, options, rotated, names)
+    return _variants(benchmark, options, rotated, lambda variant: f"at {10 * variant} degrees")
 
 
 def load_permuted_mnist(benchmark: Benchmark, options: Options) -> ImageData:
@@ -33,8 +33,7 @@ def load_permuted_mnist(benchmark: Benchmark, options: Options) -> ImageData:
 
     Memory and errors: as ``load_rotated_mnist``.
     """
-    names = tuple(f"{digit} permuted {variant}" for variant in range(NUM_VARIANTS) for digit in range(10))
-    return _variants(benchmark, options, permuted, names)
+    return _variants(benchmark, options, permuted, lambda variant: f"permuted {variant}")
 
 
 def rotated(images: Tensor, variant: int) -> Tensor:
@@ -46,27 +45,24 @@ def rotated(images: Tensor, variant: int) -> Tensor:
     from torchvision.transforms.functional import rotate  # here: importing torchvision takes a second
 
     numbers = torch.arange(1, NUM_PIXELS + 1, dtype=torch.float32).reshape(1, 1, 28, 28)
-    order = rotate(numbers, 10.0 * variant).flatten().long() - 1
-    is_outside = order < 0  # the corners
-    turned = _reordered(images, order.clamp(min=0).numpy())
-    turned.flatten(1)[:, is_outside] = 0
-    return turned
+    order = rotate(numbers, 10.0 * variant).flatten().long().numpy()
+    return _reordered(F.pad(images.flatten(1), (1, 0)), order)  # pixel 0 is black: the corners
 
 
 def permuted(images: Tensor, variant: int) -> Tensor:
     """Images uint8 ``[N, 28, 28, 1]``, pixel i of the flattened result being pixel ``order[i]`` of the given one."""
     if variant == 0:
         return images
-    return _reordered(images, np.random.default_rng(1000 * variant).permutation(NUM_PIXELS))
+    return _reordered(images.flatten(1), np.random.default_rng(1000 * variant).permutation(NUM_PIXELS))
 
 
-def _reordered(images: Tensor, order: np.ndarray) -> Tensor:
-    flat = images.flatten(1).numpy()
-    return torch.from_numpy(np.take(flat, order, axis=1)).reshape(images.shape)  # faster than torch's index_select
+def _reordered(pixels: Tensor, order: np.ndarray) -> Tensor:
+    reordered = np.take(pixels.numpy(), order, axis=1)  # faster than torch's index_select
+    return torch.from_numpy(reordered).reshape(-1, 28, 28, 1)
 
 
 def _variants(
-    benchmark: Benchmark, options: Options, change: Callable[[Tensor, int], Tensor], names: tuple[str, ...]
+    benchmark: Benchmark, options: Options, change: Callable[[Tensor, int], Tensor], name: Callable[[int], str]
 ) -> ImageData:
     """The variants that the benchmark names, one after the other; ``change`` makes one from MNIST's images."""
     variants = sorted({_variant(task_id, classes) for task_id, classes in enumerate(benchmark.tasks)})
@@ -80,6 +76,7 @@ def _variants(
 
     train = in_variants(mnist.train_images, mnist.train_classes)
     test = in_variants(mnist.test_images, mnist.test_classes)
+    names = tuple(f"{digit} {name(variant)}" for variant in range(NUM_VARIANTS) for digit in range(10))
     drawn_as = mnist.class_names * NUM_VARIANTS  # all variants keep the same originals
     return ImageData(*train, *test, names, drawn_as)
 

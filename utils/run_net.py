@@ -154,7 +154,7 @@ class Training(Generic[Network]):
         self.name = name
         self.device = next(network.parameters()).device
         self.optimizer = SGD(network.parameters(), self.recipe)
-        dtype = DTYPES[resolve_precision(self.device, self.recipe.precision)]
+        dtype = _dtype(self.device, self.recipe.precision)
         self.autocast = _autocast(self.device, dtype)
         self.scaler = torch.amp.GradScaler(self.device.type, enabled=dtype == torch.float16)
         self.loss_sum = torch.zeros((), device=self.device)
@@ -250,6 +250,10 @@ class Training(Generic[Network]):
         torch.set_rng_state(state["random"])
         if self.device.type != "cpu" and state["random_gpu"] is not None:
             self.rng_module.set_rng_state(state["random_gpu"])
+
+
+def _dtype(device: torch.device, precision: str) -> torch.dtype:
+    return DTYPES[resolve_precision(device, precision)]
 
 
 def _autocast(device: torch.device, dtype: torch.dtype) -> AbstractContextManager[Any]:
