@@ -2,9 +2,10 @@
 
 import argparse
 import shlex
+import sys
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any, get_args
+from typing import Any, NoReturn, get_args
 
 from pydantic import BaseModel
 from pydantic_core import PydanticUndefined
@@ -20,7 +21,8 @@ from utils.config import (
     read_settings,
     validate,
 )
-from utils.errors import Parser, UserError
+from utils.errors import UserError
+from utils.logger import write_line
 from utils.yaml_files import read_value
 
 
@@ -42,6 +44,18 @@ class Use(Frozen):
     data_from: Benchmark | None = None
     task: str = ""
     images: tuple[Path, ...] = ()
+
+
+class Parser(argparse.ArgumentParser):
+    """argparse with its mistakes as UserError."""
+
+    def error(self, message: str) -> NoReturn:
+        """Raise UserError."""
+        raise UserError(f"{message} (--help lists the flags)")
+
+    def print_help(self, file: object = None) -> None:
+        """Show the help; argparse itself minds a screen that is closed."""
+        write_line(self.format_help().rstrip(), sys.stdout)
 
 
 def build_parser() -> argparse.ArgumentParser:

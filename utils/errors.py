@@ -1,13 +1,8 @@
 """How the program ends early: a mistake of the user's, or a signal; one line on the screen, and an exit status."""
 
-import argparse
 import signal
-import sys
 import textwrap
 from types import FrameType
-from typing import NoReturn
-
-from utils.logger import write_line
 
 MOST_LETTERS = 80  # of what was got, in a message
 
@@ -22,18 +17,6 @@ class UserError(Exception):
     def __init__(self, message: str, *, exit_status: int = 2):
         super().__init__(message)
         self.exit_status = exit_status
-
-
-class Parser(argparse.ArgumentParser):
-    """argparse with its mistakes as UserError."""
-
-    def error(self, message: str) -> NoReturn:
-        """Raise UserError."""
-        raise UserError(f"{message} (--help lists the flags)")
-
-    def print_help(self, file: object = None) -> None:
-        """Show the help; argparse itself minds a screen that is closed."""
-        write_line(self.format_help().rstrip(), sys.stdout)
 
 
 def short(value: object) -> str:

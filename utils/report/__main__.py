@@ -16,7 +16,8 @@ from pathlib import Path
 
 import pandas as pd
 
-from utils.errors import Parser, UserError, in_one_line
+from utils.command_line import Parser
+from utils.errors import UserError, in_one_line
 from utils.files import write_whole
 from utils.logger import open_screens, write_line
 from utils.metrics import METRICS

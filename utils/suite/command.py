@@ -7,9 +7,8 @@ from typing import Annotated
 
 from pydantic import Field, model_validator
 
-from utils.command_line import add_flags
+from utils.command_line import Parser, add_flags
 from utils.config import Machine, validate
-from utils.errors import Parser
 
 Count = Annotated[int, Field(ge=1)]
 PASSED_ON = Machine.model_fields.keys() - {"device", "threads"}  # to every run, as they were given
