@@ -482,6 +482,23 @@ def test_a_table_from_elsewhere_that_does_not_fit(folders, capsys, text, message
     assert message in capsys.readouterr().err
 
 
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        (lambda runs: runs.drop(columns="elapsed_sec"), "runs.csv: expected the columns benchmark, "),
+        (lambda runs: runs.assign(settings="colour"), "runs.csv: settings: expected the settings of a run"),
+        (lambda runs: runs.assign(settings='{"colour": 1}'), "runs.csv: settings: expected the settings of a run"),
+        (lambda runs: runs.assign(seed="x"), "runs.csv: expected a table of runs as csv"),
+    ],
+)
+def test_tables_that_were_changed_are_refused_in_a_line(folders, capsys, change, message):
+    assert report.main([str(folders / "zoo0"), "--out", str(folders / "out")]) == 0
+    change(pd.read_csv(folders / "out/runs.csv")).to_csv(folders / "out/runs.csv", index=False)
+    capsys.readouterr()
+    assert report.main(["--records", str(folders / "out")]) == 2
+    assert message in capsys.readouterr().err
+
+
 def test_metrics_are_chosen_for_run_folders_and_multi_task_runs_have_those_without_arrival(folders, capsys):
     flags = ["--data_config", str(DIGITS), "--hp_config", str(CONV), "--epochs", "1", "--num_rounds", "1"]
     make_run(folders / "multi", read_command(flags).settings, [[0.5] * 5])

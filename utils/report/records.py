@@ -12,6 +12,7 @@ from typing import IO, Any, NamedTuple
 
 import numpy as np
 import pandas as pd
+from pydantic import ValidationError
 
 from utils.config import Settings
 from utils.errors import UserError, in_one_line
@@ -175,12 +176,17 @@ def of_suite(cells: Sequence[Cell]) -> tuple[Tables, list[str]]:
 
 def of_files(folder: Path, cells: Sequence[Cell]) -> tuple[Tables, list[str]]:
     """What a report has written, and remarks; of a suite only the runs that have its settings. Raises UserError."""
-    tables = Tables(read_table(folder / "records.csv", RECORD), read_table(folder / "runs.csv", [*RUN, "settings"]))
+    tables = Tables(read_table(folder / "records.csv", RECORD), read_table(folder / "runs.csv", OF_RUNS))
     wanted = {(cell.column, cell.row): cell for cell in cells}
     others = []
-    for run in tables.runs.itertuples() if cells else ():
+    for run in tables.runs.itertuples():
+        try:
+            settings = Settings.model_validate_json(run.settings)
+        except ValidationError as error:
+            expected = "expected the settings of a run of this version"
+            raise UserError(f"{folder / 'runs.csv'}: settings: {expected} ({in_one_line(error)})") from error
         cell = wanted.get((run.benchmark, run.method))
-        if cell is None or cell.settings_of(run.seed).differences(Settings.model_validate_json(run.settings)):
+        if cells and (cell is None or cell.settings_of(run.seed).differences(settings)):
             others.append((run.benchmark, run.method, run.seed))
     remarks = [f"left out: {' / '.join(map(str, name))}: not a run of the suite" for name in others]
     return Tables(*(frame[~frame.set_index(RUN).index.isin(others)] for frame in tables)), remarks
