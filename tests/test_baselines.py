@@ -361,9 +361,20 @@ def test_a_caller_may_stop_at_any_event_and_go_on(method):
         begun, later = learner(method, **options), learner(method, **options)
         done = [event for event in itertools.islice(begun.grow(), stop_at) if isinstance(event, Round)]
         later.load_state_dict(copy.deepcopy(begun.state_dict()))
+        assert later.network is None or not later.network.training  # as the loop leaves it
         done += rounds(later)
         assert [event.record for event in done] == [event.record for event in whole]
         assert weights_digest(done[-1].learner) == weights_digest(whole[-1].learner)
+
+
+@pytest.mark.parametrize(
+    ("method", "trained", "stored"),
+    [("sgd", [12, 12, 12, 12], 0), ("agem", [12, 18, 24, 24], 6), ("er", [12, 24, 24, 24], 8)],
+)
+def test_images_of_the_memory_count_as_trained_on_and_as_stored(method, trained, stored):
+    done = rounds(learner(method, recipe={"batch": 4}))  # three minibatches a task, and three of the memory
+    assert [event.record.images_trained for event in done] == trained  # agem's first memory has two examples
+    assert done[-1].record.images_stored == stored  # of past tasks: one a class, or the whole reservoir
 
 
 @pytest.mark.parametrize("method", BASELINES)

@@ -96,6 +96,8 @@ def test_heads_equal_separate_linear_layers(num_classes, batch, data):
     naive_loss.backward()
 
     assert scores.shape == (batch, max(num_classes))
+    side_by_side = [layer(normalise(pixels).flatten(1)) for layer in separate]
+    assert torch.allclose(net(pixels, None), torch.cat(side_by_side, dim=1), atol=1e-5)
     assert loss.item() == pytest.approx(naive_loss.item(), abs=1e-5)
     for head, (layer, grad) in enumerate(zip(separate, net.heads.weight.grad.split(num_classes), strict=True)):
         if head in heads:

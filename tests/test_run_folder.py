@@ -93,6 +93,31 @@ def test_the_summary_is_the_metrics_of_the_table(finished):
     assert list(summary) == "scored_on metrics final_accuracy cost num_rounds elapsed_sec peak_mem_gb".split()
 
 
+def test_the_cost_is_counted(finished):
+    folder, _ = finished
+    rounds, cost = rounds_of(folder), json.loads((folder / "summary.json").read_text())["cost"]
+    learners = [sum(task_id in record["tasks"] for record in rounds) for task_id in range(4)]
+    assert sum(learners) == 1 + 2 + 2 + 2
+    zoo = json.loads((folder / "zoo/zoo.json").read_text())
+    assert cost == {
+        "learners": 4,
+        "parameters": sum(about["num_parameters"] for about in zoo["learners"]),
+        "least_learners": min(learners),
+        "mean_learners": 7 / 4,
+        "most_learners": max(learners),
+        "images_stored": 3 * 12,
+        "images_trained": 7 * 12,
+    }
+
+
+@pytest.mark.parametrize(
+    ("flags", "stored"), [(["--tasks_per_round", "1"], 0), (["--replay_frac", "0.5"], 18), (["--replay_frac", "0"], 0)]
+)
+def test_images_are_stored_only_where_they_may_be_replayed(finished, tmp_path, flags, stored):
+    assert run(*finished[1], *flags, "--run_dir", tmp_path / "run") == 0
+    assert json.loads((tmp_path / "run/summary.json").read_text())["cost"]["images_stored"] == stored
+
+
 def test_multi_task_summaries_hold_no_metric_of_arrival(tmp_path):
     assert run(*tiny_flags(tmp_path), "--tasks_per_round", 2, "--num_rounds", 1, "--run_dir", tmp_path / "run") == 0
     summary = json.loads((tmp_path / "run/summary.json").read_text())
