@@ -118,7 +118,7 @@ def of_runs(run_dirs: Mapping[tuple[str, str, int], Path]) -> Tables:
         for key in HOW_MADE:
             values = [str(getattr(entry, key) or "not known") for entry in env]
             run[key] = "; ".join(dict.fromkeys(values))
-        run["settings"] = settings.model_dump_json(exclude_defaults=True, exclude={"benchmark": {"root"}})
+        run["settings"] = settings.model_dump_json(exclude={"benchmark": {"root"}})
         runs.append(run)
     frames = pd.DataFrame(records, columns=RECORD), pd.DataFrame(runs, columns=OF_RUNS)
     # As they come back from csv files, so that a report from files has the same bytes.
