@@ -114,7 +114,7 @@ def _opened(path: Path) -> Iterator[Image.Image]:
 
 def _root(benchmark: Benchmark) -> Path:
     if benchmark.root is None:
-        raise UserError(f"root: expected with dataset: {benchmark.dataset}, got none")
+        raise UserError(f"root: needed with dataset: {benchmark.dataset}")
     return benchmark.root
 
 
@@ -171,7 +171,7 @@ def _classes(images_by_class: _Images) -> Tensor:
 def _given_split(root: Path, test_fraction: float | None) -> tuple[_Images, _Images]:
     """The files of ``train/<class>/*`` and ``test/<class>/*`` by class. Raises UserError."""
     if test_fraction is not None:
-        raise UserError(f"test_fraction: expected none, since {root} has a train folder; got {test_fraction}")
+        raise UserError(f"test_fraction: not allowed, since {root} has a train folder")
     train, test = _images_by_class(root / "train"), _images_by_class(root / "test")
     for name in sorted(train.keys() ^ test.keys()):
         raise UserError(f"{root}: expected images of each class in train and test, found {short(name)} in one of them")
@@ -186,7 +186,7 @@ def _drawn_split(root: Path, test_fraction: float | None) -> tuple[_Images, _Ima
     train, test = {}, {}
     for name, paths in _images_by_class(root).items():
         if test_fraction is None:
-            raise UserError(f"test_fraction: expected in (0, 1), since {root}/train has no class folders; got none")
+            raise UserError(f"test_fraction: needed, since {root}/train has no class folders")
         if len(paths) < 2:
             raise UserError(f"{paths[0].parent}: expected 2 images and more, to train and to test, got {len(paths)}")
         num_test = min(max(1, round(test_fraction * len(paths))), len(paths) - 1)
@@ -223,5 +223,5 @@ def _common_size(paths: Sequence[Path], image_size: int | None) -> tuple[tuple[i
                 sizes.add(image.size if _orientation(image) >= 5 else (image.height, image.width))
     if len(sizes) > 1:
         several = " and ".join(f"{width} x {height}" for height, width in sorted(sizes)[:2])
-        raise UserError(f"image_size: expected, since images are of several sizes, such as {several} pixels; got none")
+        raise UserError(f"image_size: needed, since images are of several sizes, such as {several} pixels")
     return sizes.pop(), 1 if is_grey else 3

@@ -183,7 +183,7 @@ def test_keys_that_a_data_set_does_not_take_are_refused(tmp_path, dataset, key, 
 
 @pytest.mark.parametrize("dataset", ["npz", "image_folder"])
 def test_own_data_need_a_root(tmp_path, dataset):
-    assert message_of(tmp_path, dataset=dataset) == f"root: expected with dataset: {dataset}, got none"
+    assert message_of(tmp_path, dataset=dataset) == f"root: needed with dataset: {dataset}"
 
 
 def test_an_id_that_is_another_class_s_name_is_refused(tmp_path):

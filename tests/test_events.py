@@ -74,7 +74,7 @@ def test_without_the_package_it_is_one_line_and_no_folder(flags, tmp_path, monke
     monkeypatch.setattr(config, "find_spec", lambda name: None)
     for more in ([], ["--dry_run"]):
         assert run(*flags, "--run_dir", tmp_path / "run", "--tensorboard", *more) == 2
-        expected = "--tensorboard: expected its package (pip install -r requirements-tensorboard.txt), got none"
+        expected = "--tensorboard needs its package: pip install -r requirements-tensorboard.txt"
         assert capsys.readouterr().err == f"modelzoo.py: {expected}\n"
         assert not (tmp_path / "run").exists()
 

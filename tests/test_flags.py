@@ -111,7 +111,7 @@ def test_resume_names_a_recipes_key_that_differs(flags, tmp_path, capsys):
     assert run(*flags, "--num_rounds", 1, "--run_dir", tmp_path / "run") == 0
     capsys.readouterr()
     assert run(*flags, "--num_rounds", 1, "--run_dir", tmp_path / "run", "--resume", "--lr", 0.5) == 2
-    expected = "modelzoo.py: --resume: expected the settings of the run, got recipe.lr 0.5 (the run has 0.01)\n"
+    expected = "modelzoo.py: --resume: not the settings of the run: recipe.lr 0.5 (the run has 0.01)\n"
     assert capsys.readouterr().err == expected
 
 

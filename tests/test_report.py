@@ -253,7 +253,7 @@ def test_a_run_with_other_settings_is_left_out(tmp_path, capsys):
     assert report.main(["--suite", str(path), "--suite_dir", str(tmp_path / "runs")]) == 0
     text = capsys.readouterr().out
     assert "left out" in text
-    assert "others for epochs" in text
+    assert "which differ in epochs" in text
     assert "70.00" not in text
 
 
@@ -356,17 +356,17 @@ def test_a_competition_that_does_not_fit(tmp_path, capsys, monkeypatch, matrix, 
 @pytest.mark.parametrize(
     ("argv", "message"),
     [
-        ([], "expected run folders, or --suite SUITE.yaml or --records DIR, got neither"),
-        (["x", "--suite", "y"], "got both"),
-        (["x", "--records", "y"], "got both"),
+        ([], "give either run folders, or --suite SUITE.yaml or --records DIR"),
+        (["x", "--suite", "y"], "give either run folders"),
+        (["x", "--records", "y"], "give either run folders"),
         (["--records", "nowhere"], "nowhere/records.csv: expected a table of runs as csv"),
         (["zoo0", "--with", "zoo0/config.yaml"], "zoo0/config.yaml: expected"),
         (["zoo0", "--metrics", "colour"], "--metrics: invalid choice: 'colour'"),
-        (["x", "--suite_dir", "y"], "--suite_dir: expected beside --suite"),
-        (["nowhere"], "nowhere: expected a run folder"),
+        (["x", "--suite_dir", "y"], "--suite_dir needs --suite"),
+        (["nowhere"], "nowhere: not a run folder of this version"),
         (["--suite", "nowhere.yaml"], "nowhere.yaml"),
-        (["zoo0", "--out", "zoo0/config.yaml/out"], "zoo0/config.yaml/out: expected a folder that can be written"),
-        (["zoo0", "zoo0"], "zoo0: expected runs that differ"),
+        (["zoo0", "--out", "zoo0/config.yaml/out"], "zoo0/config.yaml/out: the folder cannot be written"),
+        (["zoo0", "zoo0"], "zoo0: the same settings and seed as zoo0"),
         (["x", "--colour"], "--colour"),
         (["zoo0", "--all_pairs", "--against", "y"], "--against: not allowed with argument --all_pairs"),
     ],

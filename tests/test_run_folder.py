@@ -251,7 +251,7 @@ def test_a_folder_that_is_not_a_runs_is_never_touched(finished, tmp_path, capsys
     (theirs / "chapter.txt").write_text("words")
     (theirs / "config.yaml").write_text("theme: dark\n")
     assert run(*finished[1], "--run_dir", theirs, flag) == 2
-    assert "expected a run folder" in capsys.readouterr().err
+    assert "not a run folder" in capsys.readouterr().err
     assert not (theirs / ".lock").exists()
     assert content_of(theirs) == {"chapter.txt": b"words", "config.yaml": b"theme: dark\n"}
 

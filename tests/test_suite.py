@@ -144,9 +144,9 @@ def test_a_mistake_in_the_file_is_a_line_and_status_2_before_anything_starts(val
         (["--device", "cuda:99"], "--device: expected one that is there"),
         (["--checkpoint_every_sec", "nan"], "--checkpoint_every_sec: expected a finite number, got 'nan'"),
         (["--jobs", "0"], "--jobs: expected greater than or equal to 1, got '0'"),
-        (["--jobs", "1", "--ray", "auto"], "jobs: expected without an address"),
+        (["--jobs", "1", "--ray", "auto"], "jobs: with an address for --ray the cluster decides"),
         (["--colour"], "--colour"),
-        (["--suite_dir", f"{ROOT}/README.md/runs", "--device", "cpu"], "README.md/runs: expected a folder"),
+        (["--suite_dir", f"{ROOT}/README.md/runs", "--device", "cpu"], "README.md/runs: the folder cannot be written"),
     ],
 )
 def test_a_wrong_flag_is_a_line_and_status_2(argv, message, tmp_path, capsys):
@@ -186,7 +186,7 @@ def test_runs_that_are_not_asked_for_may_have_other_settings(tmp_path, capsys):
     argv = [str(path), "--suite_dir", str(tmp_path / "runs"), "--device", "cpu", "--dry_run"]
     assert suite.main([*argv, "--only", "model zoo"]) == 0
     assert suite.main([*argv, "--only", "isolated"]) == 2
-    assert "expected the suite's settings, got others for epochs" in capsys.readouterr().err
+    assert "not the suite's settings, which differ in epochs" in capsys.readouterr().err
 
 
 def test_only_runs_with_these_words_in_their_names():

@@ -268,7 +268,7 @@ def test_a_cluster_that_does_not_answer_is_a_line():
     with socket.socket() as taken:
         taken.bind(("127.0.0.1", 0))  # and nobody listens
         address = f"127.0.0.1:{taken.getsockname()[1]}"
-        with pytest.raises(UserError, match=f"--ray: expected a cluster at '{address}', got none"):
+        with pytest.raises(UserError, match=f"--ray: there is no cluster at '{address}'"):
             on_ray.check_reachable(address)
         taken.listen()
         for reachable in (address, f"ray://{address}", "auto", "local"):

@@ -68,7 +68,7 @@ def test_letters_that_a_screen_lacks_are_spelled_out(encoding, programs, tmp_pat
     for program in programs:
         status, out, err = by_shell([*program, "猫"], PYTHONIOENCODING=encoding)
         assert (status, out, err.count("\n")) == (2, "", 1)
-        assert "\\u732b: expected" in err
+        assert "\\u732b: " in err
 
 
 # ---- names that are not UTF-8
@@ -139,6 +139,6 @@ def test_without_a_compiler_compile_is_a_line_before_a_folder_is_made(finished, 
     environment = {"PATH": str(tmp_path / "bin"), "CXX": "/nowhere", "TORCHINDUCTOR_CACHE_DIR": str(tmp_path / "made")}
     status, out, err = by_shell(command, **environment)
     assert (status, out) == (2, "")
-    assert re.search(r"^modelzoo\.py: --compile: expected a compiler that works for cpu, got .*\n\Z", err, re.MULTILINE)
+    assert re.search(r"^modelzoo\.py: --compile: torch cannot compile for cpu here \(.*\)\n\Z", err, re.MULTILINE)
     assert "Traceback" not in err
     assert not (tmp_path / "run").exists()

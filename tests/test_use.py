@@ -137,7 +137,7 @@ def test_other_data_are_named_by_evaluation(finished, tmp_path, capsys):
     arrays["x_train"][13, 3, 3] ^= 1  # one bit of one training image of task 1
     np.savez(folder / "tiny.npz", **arrays)
     assert run("--evaluate", folder / "run") == 1
-    assert capsys.readouterr().out.startswith("the data are not those of the run: task 1 (task 1): expected the data")
+    assert capsys.readouterr().out.startswith("the data are not those of the run: task 1 (task 1): not the data")
 
 
 def test_a_prediction_for_a_task_without_a_learner_is_marked(tmp_path, capsys):

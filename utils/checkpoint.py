@@ -116,7 +116,7 @@ def check_settings(old: Settings, asked: Settings, *, num_rounds_done: int) -> N
     )
     if differing and not grows:
         listed = "; ".join(f"{key} {short(now)} (the run has {short(had)})" for key, (had, now) in differing.items())
-        raise UserError(f"--resume: expected the settings of the run, got {listed}")
+        raise UserError(f"--resume: not the settings of the run: {listed}")
 
 
 def with_data_of(settings: Settings, other: Benchmark | None) -> Settings:
@@ -137,9 +137,9 @@ def first_change(before: Sequence[TaskInfo], after: Sequence[TaskInfo]) -> str |
         after: The tasks now, perhaps with more at the end.
     """
     for old, new in zip(before, after, strict=False):
-        where = f"task {old.task_id} ({old.name}): expected the data that the run began with"
+        where = f"task {old.task_id} ({old.name}): not the data that the run began with"
         if old.classes != new.classes:
-            return f"{where}, classes {', '.join(old.classes)}; got {', '.join(new.classes)}"
+            return f"{where}: classes {', '.join(new.classes)}; the run has {', '.join(old.classes)}"
         if old != new:
-            return f"{where}, got other images or labels, or another number of them"
+            return f"{where}: other images or labels, or another number of them"
     return None

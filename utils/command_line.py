@@ -133,12 +133,12 @@ def read_command(argv: Sequence[str]) -> Grow | Use:
     evaluate, predict, task, images = (given.pop(key, "") for key in ("evaluate", "predict", "task", "images"))
     options = validate(Options, {key: given.pop(key) for key in Options.model_fields if key in given})
     if options.resume and options.overwrite:
-        raise UserError("--resume, --overwrite: expected one of them, got both")
+        raise UserError("--resume and --overwrite exclude each other")
     data_from = read_benchmark(given.pop("data_config")) if evaluate and "data_config" in given else None
     if (evaluate or predict) and given:
         raise UserError(f"--{next(iter(given))}: expected no settings here: the run has its own")
     if len({bool(predict), bool(task), bool(images)}) > 1:
-        raise UserError("--predict: expected --predict RUN_DIR --task NAME_OR_ID IMAGE..., got a part of that")
+        raise UserError("--predict needs --task NAME_OR_ID and image files, and these need --predict RUN_DIR")
     if evaluate or predict:
         return Use(run_dir=evaluate or predict, options=options, data_from=data_from, task=task, images=tuple(images))
     return Grow(settings=_settings(given), options=options)

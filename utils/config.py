@@ -71,7 +71,7 @@ class Benchmark(Frozen):
         if len({normalize("NFC", name) for name in self.task_names}) < len(self.task_names):
             raise ValueError("task_names: expected names that differ, also in Unicode's composed form")
         if "\0" in str(self.root):
-            raise ValueError("root: expected a path, got one with a NUL character")
+            raise ValueError("root: a path cannot have a NUL character")
         return self
 
     @property
@@ -248,9 +248,7 @@ class Machine(Frozen):
     @model_validator(mode="after")
     def _check_tensorboard(self) -> "Machine":
         if self.tensorboard and find_spec("tensorboard") is None:
-            raise ValueError(
-                "tensorboard: expected its package (pip install -r requirements-tensorboard.txt), got none"
-            )
+            raise ValueError("tensorboard needs its package: pip install -r requirements-tensorboard.txt")
         return self
 
 

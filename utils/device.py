@@ -40,8 +40,8 @@ def check_compiler(device: torch.device) -> None:
     try:
         torch.compile(torch.neg)(torch.zeros(1, device=device))
     except Exception as error:  # compiling runs other people's programs
-        got = f"got an error: {str(error).partition(chr(10))[0]}"
-        raise UserError(f"--compile: expected a compiler that works for {device.type}, {got}") from error
+        reason = str(error).partition("\n")[0]
+        raise UserError(f"--compile: torch cannot compile for {device.type} here ({reason})") from error
 
 
 def describe_device(device: torch.device) -> str:

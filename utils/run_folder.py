@@ -58,7 +58,7 @@ def settings_of(run_dir: Path) -> Settings:
     try:
         return read_settings(run_dir / "config.yaml")
     except UserError as error:
-        raise UserError(f"{run_dir}: expected a run folder of this version, got something else ({error})") from error
+        raise UserError(f"{run_dir}: not a run folder of this version ({error})") from error
 
 
 def read_summary(run_dir: Path) -> Summary:
@@ -86,9 +86,9 @@ def read_rounds(run_dir: Path, num_bytes: int | None = None) -> list[Record]:
         content = path.read_bytes()[:num_bytes]
         rounds = [Record.model_validate_json(line) for line in content.splitlines()]
     except (OSError, ValueError) as error:
-        raise UserError(f"{path}: expected a line for each round, got a damaged one ({in_one_line(error)})") from error
+        raise UserError(f"{path}: missing or damaged ({in_one_line(error)})") from error
     if len(content) < (num_bytes or 0) or [record.round for record in rounds] != list(range(len(rounds))):
-        raise UserError(f"{path}: expected all rounds up to the run's state, got fewer; --overwrite starts anew")
+        raise UserError(f"{path}: rounds that the run's state counts are missing; --overwrite starts anew")
     return rounds
 
 
@@ -96,7 +96,7 @@ def read_accuracy(run_dir: Path) -> np.ndarray:
     """R of a complete run, float ``[rounds, T]``, NaN where a task has not arrived. Raises UserError if damaged."""
     rounds, summary = read_rounds(run_dir), read_summary(run_dir)
     if len(rounds) != summary.num_rounds or tuple(rounds[-1].accuracy.values()) != summary.final_accuracy:
-        raise UserError(f"{run_dir}: expected rounds.jsonl to end as summary.json says, got other accuracies")
+        raise UserError(f"{run_dir}: rounds.jsonl does not end with the accuracies of summary.json")
     return records.accuracy_matrix(rounds, len(settings_of(run_dir).benchmark.tasks))
 
 
@@ -136,7 +136,7 @@ class RunFolder:
             problem = self._hold()
             self._look()
             if problem and not self.complete:
-                raise UserError(f"{self.path}: expected a folder that can be written ({problem.strerror})")
+                raise UserError(f"{self.path}: the folder cannot be written ({problem.strerror})")
         except BaseException:
             self.__exit__()
             raise
@@ -154,7 +154,7 @@ class RunFolder:
         A lock ends with the process that holds it.
         """
         if self.path.exists() and not self.path.is_dir():
-            raise UserError(f"{self.path}: expected a folder, got a file")
+            raise UserError(f"{self.path}: a file, not a folder")
         self._made = [path for path in (self.path / ".lock", self.path, *self.path.parents) if not path.exists()]
         try:
             self.path.mkdir(parents=True, exist_ok=True)
@@ -172,11 +172,11 @@ class RunFolder:
             return
         if self.options.overwrite:
             if not {"benchmark", "recipe"} <= read_yaml(self.path / "config.yaml").keys():
-                raise UserError(f"{self.path}: expected a run folder, got something else")
+                raise UserError(f"{self.path}: not a run folder, so nothing in it is deleted")
             return
         if not self.options.resume:
             raise UserError(
-                f"{self.path}: expected a new folder, got one with files in it; "
+                f"{self.path}: the folder is not empty; "
                 "--resume goes on with the run, --overwrite starts it anew, --run_dir takes another folder"
             )
         old = settings_of(self.path)

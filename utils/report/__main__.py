@@ -144,10 +144,9 @@ def read_flags(argv: Sequence[str] | None) -> argparse.Namespace:
     add("--out", type=Path, metavar="DIR", help="where the pages, csv files and figures go (<suite_dir>/report)")
     flags = parser.parse_args(argv)
     if bool(flags.run_dirs) == bool(flags.suite or flags.records):
-        given = "both" if flags.run_dirs else "neither"
-        raise UserError(f"expected run folders, or --suite SUITE.yaml or --records DIR, got {given}")
+        raise UserError("give either run folders, or --suite SUITE.yaml or --records DIR")
     if flags.suite_dir and not flags.suite:
-        raise UserError("--suite_dir: expected beside --suite, got none")
+        raise UserError("--suite_dir needs --suite")
     return flags
 
 

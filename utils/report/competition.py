@@ -38,7 +38,7 @@ def find_matrices(competition: Competition, results: Sequence[Result]) -> Matric
     """Both matrices; None if no pair was run. Raises UserError if a file or a pair does not fit."""
     alone = next((result for result in results if result.is_isolated), None)
     if alone is None:
-        raise UserError("competition: expected a cell that learns each task alone, got none")
+        raise UserError("competition: no cell learns each task alone")
     names = list(alone.tasks)
     published = published_matrix(competition, names)
     ours = {(name, name): 0.0 for name in names}

@@ -146,7 +146,7 @@ def of_folders(run_dirs: Sequence[Path]) -> tuple[Tables, list[str]]:
         rest = settings.model_dump(exclude={"benchmark", "benchmark_name", "recipe_name", "changed", "seed"})
         name = (benchmark, _numbered(in_short, rest, methods[benchmark]), settings.seed)
         if name in complete:
-            raise UserError(f"{run_dir}: expected runs that differ, got one with the settings and seed of another")
+            raise UserError(f"{run_dir}: the same settings and seed as {complete[name]}")
         complete[name] = run_dir
     return of_runs(complete), remarks
 

@@ -35,7 +35,7 @@ class Command(Machine):
         if self.ray and self.device.startswith("cuda:"):
             raise ValueError(f"device: expected cuda beside --ray, which gives each run its GPU, got {self.device!r}")
         if self.jobs and self.ray not in (None, "local"):
-            raise ValueError("jobs: expected without an address for --ray, where the cluster decides, got both")
+            raise ValueError("jobs: with an address for --ray the cluster decides how many run at a time")
         return self
 
 

@@ -167,7 +167,7 @@ class Cell(NamedTuple):
         """
         path = self.run_dir(seed) / "config.yaml"
         keys = self.settings_of(seed).differences(read_settings(path)) if path.exists() else {}
-        return f"{path}: expected the suite's settings, got others for {', '.join(keys)}" if keys else None
+        return f"{path}: not the suite's settings, which differ in {', '.join(keys)}" if keys else None
 
 
 def slug(name: str) -> str:
@@ -196,7 +196,7 @@ def make_folder(path: Path) -> None:
     try:
         path.mkdir(parents=True, exist_ok=True)
     except OSError as error:
-        raise UserError(f"{path}: expected a folder that can be written ({error.strerror})") from error
+        raise UserError(f"{path}: the folder cannot be written ({error.strerror})") from error
 
 
 def read_cells(suite: Suite, path: Path, folder: Path) -> list[Cell]:

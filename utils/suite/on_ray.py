@@ -67,8 +67,8 @@ class RayPool:
             ray.init(**where, log_to_driver=False, logging_level=logging.ERROR, runtime_env=environment)
         except (ConnectionError, RuntimeError, ValueError, ray.exceptions.RayError) as error:
             token = "set RAY_AUTH_MODE=token, and RAY_AUTH_TOKEN or RAY_AUTH_TOKEN_PATH or ~/.ray/auth_token"
-            got = f"got none ({in_one_line(error)}); if it wants a token, {token}"
-            raise UserError(f"--ray: expected a cluster at {short(address)}, {got}") from error
+            reason = f"({in_one_line(error)}); if it wants a token, {token}"
+            raise UserError(f"--ray: there is no cluster at {short(address)} {reason}") from error
         finally:
             os.dup2(screen, 2)
 
@@ -96,4 +96,4 @@ def check_reachable(address: str) -> None:
     try:
         socket.create_connection((host.strip("[]"), int(port)), timeout=10).close()
     except (OSError, OverflowError) as error:
-        raise UserError(f"--ray: expected a cluster at {short(address)}, got none ({error})") from error
+        raise UserError(f"--ray: there is no cluster at {short(address)} ({error})") from error
