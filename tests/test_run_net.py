@@ -1,7 +1,9 @@
 """Training a learner, against SGD and its schedule written out, and taken up again at any minibatch."""
 
 import copy
+import itertools
 import math
+from types import SimpleNamespace
 
 import pytest
 import torch
@@ -9,7 +11,7 @@ import torch.nn.functional as F
 
 from net.build_net import build_net
 from tests.small_runs import class_images, digest, settings
-from utils.device import choose_device, is_out_of_memory
+from utils.device import choose_device, describe_device, is_out_of_memory
 from utils.errors import UserError
 from utils.run_net import Minibatch, Training
 
@@ -152,6 +154,38 @@ def test_dropout_draws_from_its_own_seed():
     assert results[0] == results[1] != results[2]
 
 
+def test_trainings_side_by_side_and_other_draws_change_nothing_and_are_not_changed():
+    alone = [network("wrn10_1", dropout=0.3) for _ in range(2)]
+    for seed, net in enumerate(alone):
+        list(training(net, num_epochs=1, seed=seed).steps())
+    torch.manual_seed(0)
+    expected = torch.rand(5)
+    torch.manual_seed(0)
+    together = [network("wrn10_1", dropout=0.3) for _ in range(2)]
+    trainings = [training(net, num_epochs=1, seed=seed) for seed, net in enumerate(together)]
+    drawn = [torch.rand(1) for _ in zip(*(each.steps() for each in trainings), strict=True)]
+    assert [weights_digest(net) for net in together] == [weights_digest(net) for net in alone]
+    assert torch.equal(torch.cat(drawn), expected)
+
+
+@pytest.mark.parametrize(("first", "then"), [("fp32", "fp16"), ("fp16", "fp32"), ("bf16", "fp16")])
+def test_a_training_goes_on_with_another_precision(first, then):
+    learner = training(network(), num_epochs=2, precision=first)
+    for _ in itertools.islice(learner.steps(), 3):
+        pass
+    again = training(learner.network, num_epochs=2, precision=then, state=copy.deepcopy(learner.state_dict()))
+    assert list(again.steps()) == list(range(4, 11))
+    assert len(again.epoch_loss) == 2
+
+
+def test_a_state_of_another_kind_of_device_leaves_its_random_numbers_behind():
+    learner = training(network(), num_epochs=2)
+    state = learner.state_dict()
+    state["random"] = {"cpu": state["random"]["cpu"], "cuda": torch.zeros(16, dtype=torch.uint8)}
+    again = training(network(), num_epochs=2, state=state)
+    assert again.random.states.keys() == {"cpu"}
+
+
 @pytest.mark.parametrize("model", ["conv", "wrn10_1"])
 def test_a_loss_that_is_not_finite_raises_and_names_learner_epoch_and_remedy(model):
     learner = training(network(model), lr=1e30)
@@ -238,10 +272,33 @@ def test_a_failed_allocation_is_told_from_other_errors():
         MemoryError(),
         torch.OutOfMemoryError("CUDA out of memory"),
         RuntimeError("MPS backend out of memory"),
+        RuntimeError("CUDA error: CUBLAS_STATUS_ALLOC_FAILED when calling `cublasCreate(handle)`"),
+        RuntimeError("cuDNN error: CUDNN_STATUS_ALLOC_FAILED"),
+        RuntimeError("[enforce fail at alloc_cpu.cpp:117] data. DefaultCPUAllocator: not enough memory"),
     ):
         assert is_out_of_memory(raised)
     assert not is_out_of_memory(RuntimeError("shapes differ"))
     assert not is_out_of_memory(ValueError("out of memory"))
+
+
+def test_a_gpu_that_is_not_there_is_refused_with_the_reason_of_torch():
+    if torch.cuda.is_available():
+        pytest.skip("there is a GPU")
+    with pytest.raises((RuntimeError, AssertionError)) as of_torch:
+        torch.empty(0, device="cuda")
+    with pytest.raises(UserError) as refused:
+        choose_device("cuda")
+    assert str(of_torch.value)[:30] in str(refused.value)
+
+
+def test_auto_and_the_name_of_the_gpu_are_the_same_device(monkeypatch):
+    gpu = torch.device("cuda:0")
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
+    monkeypatch.setattr(torch.cuda, "set_device", lambda device: None)
+    monkeypatch.setattr(torch.cuda, "get_device_name", lambda device: "NVIDIA H100")
+    monkeypatch.setattr(torch, "empty", lambda *_, device: SimpleNamespace(device=gpu))
+    words = {describe_device(choose_device(name)) for name in ("auto", "cuda", "cuda:0")}
+    assert words == {"cuda (NVIDIA H100)"}
 
 
 def test_the_cpu_is_there():

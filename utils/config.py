@@ -26,7 +26,7 @@ from pydantic import (
 from utils.errors import UserError, short
 from utils.yaml_files import read_yaml, to_yaml
 
-FORMAT = 4  # of run folders; it stands in their config.yaml
+FORMAT = 5  # of run folders; it stands in their config.yaml
 
 
 class Frozen(BaseModel):

@@ -1,6 +1,5 @@
 """The device and the process: which device there is, how many threads, how memory is kept, how long a step takes."""
 
-import contextlib
 import ctypes
 import itertools
 import platform
@@ -15,7 +14,7 @@ import torch
 
 from utils import process
 from utils.config import Options
-from utils.errors import UserError, short
+from utils.errors import UserError, in_one_line, short
 from utils.records import Invocation
 
 STEPS_TIMED = 20
@@ -25,14 +24,19 @@ STEPS_TO_WARM_UP = 3
 def choose_device(name: str) -> torch.device:
     """The device of that name; ``auto`` is a GPU if there is one. Raises UserError if it is not there."""
     if name == "auto":
-        return torch.device("cuda" if torch.cuda.is_available() else "mps" if torch.mps.is_available() else "cpu")
+        name = "cuda" if torch.cuda.is_available() else "mps" if torch.mps.is_available() else "cpu"
+    reason = ""
     if re.fullmatch(r"cpu|mps|cuda(:\d+)?", name):
-        with contextlib.suppress(RuntimeError, AssertionError):  # AssertionError: torch was built without it
+        try:
             device = torch.empty(0, device=name).device
             if device.type == "cuda":
-                torch.cuda.set_device(device)  # whose generator a state keeps
+                torch.cuda.set_device(device)
             return device
-    raise UserError(f"--device: expected auto, cpu, cuda, cuda:<i> or mps, one that is there, got {short(name)}")
+        except (RuntimeError, AssertionError) as error:  # AssertionError: torch was built without it
+            reason = f" ({in_one_line(error)})"
+    raise UserError(
+        f"--device: expected auto, cpu, cuda, cuda:<i> or mps, one that is there, got {short(name)}{reason}"
+    )
 
 
 def check_compiler(device: torch.device) -> None:
@@ -45,10 +49,10 @@ def check_compiler(device: torch.device) -> None:
 
 
 def describe_device(device: torch.device) -> str:
-    """The device in words, e.g. ``cuda (NVIDIA H100)`` or ``cpu (2 threads)``."""
+    """The device in words, e.g. ``cuda (NVIDIA H100)`` or ``cpu (2 threads)``; equal GPUs have the same words."""
     if device.type == "cuda":
-        return f"{device} ({torch.cuda.get_device_name(device)})"
-    return f"{device} ({torch.get_num_threads()} threads)"
+        return f"cuda ({torch.cuda.get_device_name(device)})"
+    return f"{device.type} ({torch.get_num_threads()} threads)"
 
 
 def describe_invocation(command: str, device: torch.device, precision: str, *, compiled: bool) -> Invocation:
@@ -73,10 +77,12 @@ def resolve_precision(device: torch.device, precision: str) -> str:
 
 
 def is_out_of_memory(error: Exception) -> bool:
-    """Whether an allocation failed: torch has a class of its own for it on a GPU only."""
-    return isinstance(error, MemoryError | torch.OutOfMemoryError) or (
-        isinstance(error, RuntimeError) and re.search("can't allocate memory|out of memory", str(error)) is not None
-    )
+    """Whether an allocation failed. Torch has a class of its own for it, but does not always raise that."""
+    if isinstance(error, MemoryError | torch.OutOfMemoryError):
+        return True
+    # torch on a CPU; CUDA, MPS; on Windows; cuBLAS and cuDNN
+    words = "can't allocate memory|out of memory|not enough memory|ALLOC(ATION)?_FAILED"
+    return isinstance(error, RuntimeError) and re.search(words, str(error)) is not None
 
 
 def synchronise(device: torch.device) -> None:

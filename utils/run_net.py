@@ -18,6 +18,7 @@ from torch.optim.sgd import sgd
 from utils.config import Recipe
 from utils.device import resolve_precision
 from utils.errors import UserError
+from utils.seeding import OwnRandom
 
 DTYPES = {"fp32": torch.float32, "bf16": torch.bfloat16, "fp16": torch.float16}
 
@@ -135,7 +136,7 @@ class Training(Generic[Network]):
             examples: The minibatches of each epoch.
             recipe: How the network is trained.
             num_epochs: The number of epochs.
-            seed: The seed of torch's global generator, which dropout draws from; it is set here.
+            seed: The seed of what a step draws, as dropout does; see ``OwnRandom``.
             name: The learner's name in messages.
             lr: The highest learning rate; None takes the recipe's.
             compiled: Whether the network is compiled first (on a GPU into CUDA graphs, which save kernel launches).
@@ -158,12 +159,11 @@ class Training(Generic[Network]):
         self.autocast = _autocast(self.device, dtype)
         self.scaler = torch.amp.GradScaler(self.device.type, enabled=dtype == torch.float16)
         self.loss_sum = torch.zeros((), device=self.device)
-        self.rng_module = torch.get_device_module(self.device)  # torch.cuda, torch.mps: dropout draws on the device
+        self.random = OwnRandom(seed, self.device)
         self.epoch = 0
         self.minibatch = 0
         self.num_images = 0
         self.epoch_loss: list[float] = []
-        torch.manual_seed(seed)
         if state is not None:
             self._load(state)
 
@@ -208,11 +208,12 @@ class Training(Generic[Network]):
             self.minibatch = 0
 
     def _step(self, batch: Minibatch) -> None:
-        with self.autocast:
-            loss = self.loss_of(self, batch)
-        self.network.zero_grad()
-        self.scaler.scale(loss).backward()
-        self.adjust_gradient(self)
+        with self.random:
+            with self.autocast:
+                loss = self.loss_of(self, batch)
+            self.network.zero_grad()
+            self.scaler.scale(loss).backward()
+            self.adjust_gradient(self)
         self.scaler.step(self.optimizer, lr=self.rate)  # type: ignore[arg-type]  # see SGD
         self.scaler.update()
         self.loss_sum += loss.detach()
@@ -236,20 +237,18 @@ class Training(Generic[Network]):
             "minibatch": self.minibatch,
             "epoch_loss": self.epoch_loss,
             "num_images": self.num_images,
-            "random": torch.get_rng_state(),
-            "random_gpu": None if self.device.type == "cpu" else self.rng_module.get_rng_state().cpu(),
+            "random": self.random.states,
         }
 
     def _load(self, state: dict[str, Any]) -> None:
         self.network.load_state_dict(state["network"])
         self.optimizer.velocities = [velocity.to(self.device) for velocity in state["velocities"]]
-        self.scaler.load_state_dict(state["scaler"])
+        if state["scaler"]:  # none if it was trained without fp16 so far
+            self.scaler.load_state_dict(state["scaler"])
         self.loss_sum = state["loss_sum"].to(self.device)
         for key in ("epoch", "minibatch", "epoch_loss", "num_images"):
             setattr(self, key, state[key])
-        torch.set_rng_state(state["random"])
-        if self.device.type != "cpu" and state["random_gpu"] is not None:
-            self.rng_module.set_rng_state(state["random_gpu"])
+        self.random.load(state["random"])
 
 
 def _dtype(device: torch.device, precision: str) -> torch.dtype:

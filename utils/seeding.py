@@ -5,6 +5,7 @@ import hashlib
 from collections.abc import Iterator
 
 import torch
+from torch import Tensor
 
 
 def child_seed(root: int, *name: str | int) -> int:
@@ -34,3 +35,45 @@ def ambient_seed(seed: int) -> Iterator[None]:
     with torch.random.fork_rng(devices=[]):
         torch.default_generator.manual_seed(seed)
         yield
+
+
+class OwnRandom:
+    """A random state of its own for code that draws from torch's global generators, as layers with dropout do.
+
+    Inside ``with`` the generators of the CPU and of one device are in this state; after it they are again as they were
+    before. So what others draw in this process changes nothing here, and what is drawn here changes nothing for them.
+    Only threads are not kept apart: the generators belong to the whole process.
+
+    Attributes:
+        states: The state of each generator by its kind of device (``cpu``, ``cuda``, ``mps``), uint8, on the CPU.
+    """
+
+    def __init__(self, seed: int, device: torch.device):
+        """Begin with a seed; ``device`` is the one that is computed on."""
+        self._devices = {kind.type: kind for kind in (torch.device("cpu"), device)}
+        self.states = {
+            kind: torch.Generator(device).manual_seed(seed).get_state() for kind, device in self._devices.items()
+        }
+
+    def __enter__(self) -> None:
+        self._others = self._exchange(self.states)
+
+    def __exit__(self, *_: object) -> None:
+        self.states = self._exchange(self._others)
+
+    def _exchange(self, states: dict[str, Tensor]) -> dict[str, Tensor]:
+        """Put the generators into these states; returns those that they were in."""
+        before = {}
+        for kind, device in self._devices.items():
+            if kind == "cpu":
+                before[kind] = torch.get_rng_state()
+                torch.set_rng_state(states[kind])
+            else:
+                module = torch.get_device_module(device)
+                before[kind] = module.get_rng_state(device)
+                module.set_rng_state(states[kind], device)
+        return before
+
+    def load(self, states: dict[str, Tensor]) -> None:
+        """Go on from these states; those of other kinds of devices mean nothing here and are left out."""
+        self.states |= {kind: state for kind, state in states.items() if kind in self.states}
