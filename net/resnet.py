@@ -8,6 +8,7 @@ import torch.nn as nn
 import torch.nn.functional as F
 from torch import Tensor
 
+from net.dropout import Dropout
 from utils.errors import UserError
 
 
@@ -19,7 +20,7 @@ class Block(nn.Module):
         self.conv = nn.Conv2d(num_in, num_out, 3, stride, padding=1, bias=False)
         self.norm1 = nn.BatchNorm2d(num_out)
         self.norm2 = nn.BatchNorm2d(num_out)
-        self.dropout = nn.Dropout(dropout)
+        self.dropout = Dropout(dropout)
         # Only where the shape changes: elsewhere the identity needs no parameters. ``forward`` strides the input first,
         # since a strided 1 x 1 convolution with few channels writes beyond its memory (oneDNN's issue 6035).
         self.stride = stride

@@ -4,6 +4,7 @@ import torch.nn as nn
 import torch.nn.functional as F
 from torch import Tensor
 
+from net.dropout import Dropout
 from utils.errors import UserError
 
 
@@ -16,7 +17,7 @@ class Block(nn.Module):
         self.conv1 = nn.Conv2d(num_in, num_out, 3, stride, padding=1, bias=False)
         self.norm2 = nn.BatchNorm2d(num_out)
         self.conv2 = nn.Conv2d(num_out, num_out, 3, padding=1, bias=False)
-        self.dropout = nn.Dropout(dropout)
+        self.dropout = Dropout(dropout)
         # Only where the width changes: elsewhere the identity needs no parameters.
         self.shortcut = nn.Conv2d(num_in, num_out, 1, stride, bias=False) if num_in != num_out else None
 
