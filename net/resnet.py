@@ -8,6 +8,7 @@ import torch.nn as nn
 import torch.nn.functional as F
 from torch import Tensor
 
+from net.batchnorm import BatchNorm2d
 from net.dropout import Dropout
 from utils.errors import UserError
 
@@ -18,8 +19,8 @@ class Block(nn.Module):
     def __init__(self, num_in: int, num_out: int, stride: int, dropout: float):
         super().__init__()
         self.conv = nn.Conv2d(num_in, num_out, 3, stride, padding=1, bias=False)
-        self.norm1 = nn.BatchNorm2d(num_out)
-        self.norm2 = nn.BatchNorm2d(num_out)
+        self.norm1 = BatchNorm2d(num_out)
+        self.norm2 = BatchNorm2d(num_out)
         self.dropout = Dropout(dropout)
         # Only where the shape changes: elsewhere the identity needs no parameters. ``forward`` strides the input first,
         # since a strided 1 x 1 convolution with few channels writes beyond its memory (oneDNN's issue 6035).
@@ -58,7 +59,7 @@ class ResNet18(nn.Module):
             raise UserError(f"model resnet18: expected images of 9 x 9 pixels or more, got {sides[0]} x {sides[1]}")
         widths = [width, 2 * width, 4 * width, 8 * width]
         self.stem = nn.Conv2d(num_channels, width, 3, padding=1, bias=False)
-        self.norm = nn.BatchNorm2d(width)
+        self.norm = BatchNorm2d(width)
         blocks, num_in = [], width
         for num_out in widths:
             blocks += [

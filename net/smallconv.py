@@ -4,6 +4,7 @@ import torch.nn as nn
 import torch.nn.functional as F
 from torch import Tensor
 
+from net.batchnorm import BatchNorm2d
 from utils.errors import UserError
 
 WIDTH = 80
@@ -35,9 +36,9 @@ class SmallConv(nn.Module):
         self.num_features = WIDTH * rows * columns
         self.conv1 = nn.Conv2d(num_channels, WIDTH, 3, bias=False)
         self.conv2 = nn.Conv2d(WIDTH, WIDTH, 3)
-        self.norm2 = nn.BatchNorm2d(WIDTH)
+        self.norm2 = BatchNorm2d(WIDTH)
         self.conv3 = nn.Conv2d(WIDTH, WIDTH, 3)
-        self.norm3 = nn.BatchNorm2d(WIDTH)
+        self.norm3 = BatchNorm2d(WIDTH)
 
     def _feature_side(self, side: int) -> int:
         for _ in range(3):

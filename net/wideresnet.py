@@ -4,6 +4,7 @@ import torch.nn as nn
 import torch.nn.functional as F
 from torch import Tensor
 
+from net.batchnorm import BatchNorm2d
 from net.dropout import Dropout
 from utils.errors import UserError
 
@@ -13,9 +14,9 @@ class Block(nn.Module):
 
     def __init__(self, num_in: int, num_out: int, stride: int, dropout: float):
         super().__init__()
-        self.norm1 = nn.BatchNorm2d(num_in)
+        self.norm1 = BatchNorm2d(num_in)
         self.conv1 = nn.Conv2d(num_in, num_out, 3, stride, padding=1, bias=False)
-        self.norm2 = nn.BatchNorm2d(num_out)
+        self.norm2 = BatchNorm2d(num_out)
         self.conv2 = nn.Conv2d(num_out, num_out, 3, padding=1, bias=False)
         self.dropout = Dropout(dropout)
         # Only where the width changes: elsewhere the identity needs no parameters.
@@ -62,7 +63,7 @@ class WideResNet(nn.Module):
                 num_in = num_out
         self.stem = nn.Conv2d(num_channels, 16, 3, padding=1, bias=False)
         self.blocks = nn.Sequential(*blocks)
-        self.norm = nn.BatchNorm2d(num_in)
+        self.norm = BatchNorm2d(num_in)
         self.num_features = num_in
         for module in self.modules():
             if isinstance(module, nn.Conv2d):
