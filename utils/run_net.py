@@ -4,7 +4,9 @@ Letters: B examples of a minibatch, H x W x C pixels, K classes.
 """
 
 import contextlib
+import logging
 import math
+import warnings
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import AbstractContextManager
 from typing import Any, Generic, NamedTuple, Protocol, TypeVar, cast
@@ -100,6 +102,28 @@ def cross_entropy(training: "Training[Any]", batch: Minibatch) -> Tensor:
     return F.cross_entropy(training.forward(batch.images, batch.heads), batch.labels)
 
 
+class _AsWarning(logging.Handler):
+    """Turns what a library logs into a warning, which the program notes in ``log.txt``."""
+
+    def emit(self, record: logging.LogRecord) -> None:
+        warnings.warn(f"--compile: {record.getMessage()}".partition("\n")[0], stacklevel=2)
+
+
+_AS_WARNING = _AsWarning(logging.WARNING)
+
+
+def compile_afresh(network: nn.Module) -> Callable[..., Any]:
+    """The network, compiled when it is called: on a GPU into CUDA graphs, which save kernel launches.
+
+    What torch compiled before is forgotten, since it compiles only a few versions of the same code, and all learners
+    share theirs. Each size of a minibatch has a graph of its own, chosen without measuring times, so that a training
+    that is taken up again computes the same. If torch stops compiling, there is a warning.
+    """
+    torch.compiler.reset()
+    logging.getLogger("torch._dynamo").addHandler(_AS_WARNING)  # the same handler is added once
+    return torch.compile(network, dynamic=False, options={"triton.cudagraphs": True, "deterministic": True})
+
+
 def leave_gradient(training: "Training[Any]") -> None:
     """Do nothing to a gradient."""
 
@@ -139,7 +163,7 @@ class Training(Generic[Network]):
             seed: The seed of what a step draws, as dropout does; see ``OwnRandom``.
             name: The learner's name in messages.
             lr: The highest learning rate; None takes the recipe's.
-            compiled: Whether the network is compiled first (on a GPU into CUDA graphs, which save kernel launches).
+            compiled: Whether the network is compiled; see ``compile_afresh``.
             loss: The loss of a minibatch that is differentiated, a scalar.
             adjust_gradient: May change the gradient before the step.
             state: From ``state_dict``, to go on from there.
@@ -147,7 +171,7 @@ class Training(Generic[Network]):
         self.recipe = recipe
         self.lr = recipe.lr if lr is None else lr
         self.network = network.train()
-        self.forward = torch.compile(network, mode="reduce-overhead") if compiled else network
+        self.forward = compile_afresh(network) if compiled else network
         self.loss_of = loss
         self.adjust_gradient = adjust_gradient
         self.examples = examples
