@@ -21,6 +21,7 @@ from net.average import Average, predict
 from net.build_net import build_net
 from net.multihead import MultiHead
 from utils.config import Settings
+from utils.device import allow_tf32
 from utils.method import Method
 from utils.records import Record, Round, RoundSize
 from utils.run_net import Minibatch, Training, diverged
@@ -186,9 +187,12 @@ class ElasticWeights(OneNetwork):
 
     def adjust_gradient(self, training: Training[MultiHead]) -> None:
         """Clip the gradient's norm."""
-        largest = LARGEST_NORM * training.scaler.get_scale()  # under fp16 the gradient is scaled
-        torch.nn.utils.clip_grad_norm_(training.network.parameters(), largest)
+        parameters = list(training.network.parameters())
+        scale = training.scaler.scale(torch.ones((), device=training.device))  # of the gradient, under fp16
+        norm = torch.nn.utils.get_total_norm([p.grad for p in parameters if p.grad is not None]) / scale
+        torch.nn.utils.clip_grads_with_norm_(parameters, LARGEST_NORM, norm)
 
+    @allow_tf32(False)
     def consolidate(self, network: MultiHead) -> None:
         """Bring the new task into F."""
         train = self.tasks[self.round_id].train

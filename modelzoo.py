@@ -284,17 +284,19 @@ def dry_run(command: Grow, device: torch.device, screen: Screen) -> None:
     plan = list(method_class(tasks, settings).plan())
     screen.say(f"{settings_to_yaml(settings)}\n{plan_table(plan)}")
 
-    def last_training(precision: str) -> Training[Any]:
+    def last_training(precision: str, compiled: bool) -> Training[Any]:
         """The training of the last round, with nothing trained before it."""
         recipe = settings.recipe.model_copy(update={"precision": precision})
         again = settings.model_copy(update={"recipe": recipe})
-        method = method_class(tasks, again, compiled=command.options.compile)
+        method = method_class(tasks, again, compiled=compiled)
         list(itertools.islice(method.plan(), settings.num_rounds))  # and no further: it stands at the last round
         return method.begin_training(method.draw_tasks()[0])
 
     images_a_step = min(settings.recipe.batch, plan[-1].num_train)
-    seconds = seconds_by_flags(lambda name: last_training(name).steps(), settings.recipe.precision, device)
-    network, test = last_training("fp32").network, tasks[0].test  # any images: only the time counts
+    seconds = seconds_by_flags(
+        lambda *how: last_training(*how).steps(), settings.recipe.precision, device, compiled=command.options.compile
+    )
+    network, test = last_training("fp32", False).network, tasks[0].test  # any images: only the time counts
     predicting = predict(network, 0, test.images, test.rows, torch.empty(len(test), network.num_classes[0]))
     predict_sec = seconds_each(predicting, device) / min(PREDICTION_BATCH, len(test))
     train_sec = next(iter(seconds.values())) / images_a_step  # as the command says

@@ -9,6 +9,8 @@ import torch
 import torch.nn as nn
 from torch import Tensor
 
+from utils.device import allow_tf32
+
 
 class MultiHead(nn.Module):
     """A backbone and its heads, which may differ in their number of classes.
@@ -69,6 +71,7 @@ class MultiHead(nn.Module):
             mine[: len(others)] = others
 
     @torch.inference_mode()
+    @allow_tf32(False)
     def probabilities(self, images: Tensor, head: int) -> Tensor:
         """Class probabilities under one head, as in evaluation.
 

@@ -12,6 +12,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from scipy.stats import chisquare
 from torch import nn
+from torch.utils._python_dispatch import TorchDispatchMode
 
 from baselines import penalty, project
 from datasets.data import Augmentation
@@ -21,7 +22,7 @@ from net.multihead import normalise
 from tests.small_runs import FOUR_TASKS, digest, settings
 from tests.tiny_zoo import make_tasks, weights_digest
 from utils.records import Round
-from utils.run_net import Minibatch
+from utils.run_net import Minibatch, Training
 from utils.seeding import child_seed
 
 BASELINES = [name for name in METHOD_CLASSES if name != "modelzoo"]
@@ -341,6 +342,40 @@ def test_the_methods_differ():
     tasks = make_tasks(per_class=20)
     ends = {weights_digest(rounds(learner(method, tasks=tasks))[-1].learner) for method in BASELINES}
     assert len(ends) == 4
+
+
+class Waits(TorchDispatchMode):
+    """Notes operations that wait for a GPU to know a number or a size."""
+
+    def __init__(self):
+        super().__init__()
+        self.found = []
+
+    def __torch_dispatch__(self, function, types, args=(), kwargs=None):
+        if function.overloadpacket in (
+            torch.ops.aten._local_scalar_dense,
+            torch.ops.aten.nonzero,
+            torch.ops.aten.equal,
+        ):
+            self.found.append(str(function))
+        return function(*args, **(kwargs or {}))
+
+
+@pytest.mark.parametrize("precision", ["fp32", "fp16"])
+@pytest.mark.parametrize("method", METHOD_CLASSES)
+def test_no_step_waits_for_the_device(method, precision, monkeypatch):
+    plain_step, waits = Training._step, Waits()
+
+    def watched(training, batch):
+        with waits:
+            plain_step(training, batch)
+
+    monkeypatch.setattr(Training, "_step", watched)
+    grown = rounds(learner(method, classes=FOUR_TASKS[:2], recipe={"model": "resnet18_2", "precision": precision}))
+    assert (len(grown), waits.found) == (2, [])
+    with waits:
+        torch.ones(1).item()
+    assert len(waits.found) == 1
 
 
 @pytest.mark.parametrize("method", BASELINES)

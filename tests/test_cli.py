@@ -23,6 +23,7 @@ from tests.small_runs import (
     write_recipe,
 )
 from utils.device import seconds_by_flags
+from utils.errors import UserError
 
 CONTINUAL = ("--continual",)
 ROUND_ENDS = r"round \d of 4, 1 of 1 epochs done: learner's loss \d\.\d{4}, [\d,]+ images a second, [\d:]+ left"
@@ -322,7 +323,8 @@ def test_a_dry_run_prints_settings_plan_and_time_and_writes_nothing(tmp_path, mo
 
 
 def test_a_dry_run_tries_numbers_of_threads_and_bf16_where_the_cpu_has_it(monkeypatch):
-    def steps(precision):
+    def steps(precision, compiled):
+        assert not compiled
         tried.append((precision, torch.get_num_threads()))
         return (time.sleep(0.001 * (4 - torch.get_num_threads()) + 0.001 * (precision == "bf16")) for _ in range(9))
 
@@ -331,16 +333,33 @@ def test_a_dry_run_tries_numbers_of_threads_and_bf16_where_the_cpu_has_it(monkey
     monkeypatch.setattr(torch.cpu, "get_capabilities", lambda: {"avx512_bf16": True})
     tried = []
     cpu = torch.device("cpu")
-    seconds = seconds_by_flags(steps, "auto", cpu)
-    assert tried == [("auto", 3), ("auto", 1), ("auto", 2), ("bf16", 3), ("bf16", 1), ("bf16", 2)]
+    seconds = seconds_by_flags(steps, "auto", cpu, compiled=False)
+    assert tried == [("fp32", 3), ("fp32", 1), ("fp32", 2), ("bf16", 3), ("bf16", 1), ("bf16", 2)]
     assert torch.get_num_threads() == 3
     torch.set_num_threads(threads)
-    assert next(iter(seconds)) == min(seconds, key=seconds.get) == "--threads 3 --precision auto"
+    assert next(iter(seconds)) == min(seconds, key=seconds.get) == "--threads 3 --precision fp32"
     assert len(seconds) == 6
     monkeypatch.setattr(torch.cpu, "get_capabilities", lambda: {"avx512_bf16": False})
     tried = []
-    seconds_by_flags(steps, "fp32", cpu)
+    seconds_by_flags(steps, "fp32", cpu, compiled=False)
     assert {precision for precision, _ in tried} == {"fp32"}
+
+
+@pytest.mark.parametrize("compiled", [False, True])
+@pytest.mark.parametrize("compiler", [True, False])
+def test_a_dry_run_tries_all_precisions_on_a_gpu_and_compiling_where_that_works(monkeypatch, compiled, compiler):
+    def check_compiler(device):
+        if not compiler:
+            raise UserError("no compiler")
+
+    monkeypatch.setattr("utils.device.check_compiler", check_compiler)
+    monkeypatch.setattr("utils.device.synchronise", lambda device: None)
+    tried = []
+    seconds_by_flags(lambda *how: tried.append(how) or range(9), "auto", torch.device("cuda"), compiled=compiled)
+    assert tried[0] == ("fp16", compiled)  # this process's own flags come first
+    assert len(tried) == len(set(tried))
+    compiles = {compiled} | ({not compiled} if compiler else set())
+    assert set(tried) == {(name, use) for name in ("fp32", "tf32", "bf16", "fp16") for use in compiles}
 
 
 def test_a_dry_run_keeps_no_prepared_images_and_downloads_nothing(tmp_path, monkeypatch, capsys):

@@ -11,7 +11,7 @@ import torch.nn.functional as F
 
 from net.build_net import build_net
 from tests.small_runs import class_images, digest, settings
-from utils.device import choose_device, describe_device, is_out_of_memory
+from utils.device import choose_device, describe_device, is_out_of_memory, resolve_precision
 from utils.errors import UserError
 from utils.run_net import Minibatch, Training
 
@@ -243,6 +243,30 @@ def test_fp16_that_overflows_in_its_first_step_begins_with_the_second():
     next(steps)
     assert not any(map(torch.equal, net.parameters(), before))
     assert max(float(velocity.abs().max()) for velocity in learner.optimizer.velocities) < 100
+
+
+def test_fp32_is_fp32_on_a_gpu_and_tf32_is_asked_for(monkeypatch):
+    if torch.cuda.is_available():
+        pytest.skip("there is a GPU")
+    monkeypatch.setattr(torch.cuda, "is_initialized", lambda: True)  # the switches are there without a GPU
+    seen = []
+
+    def note():
+        places = (torch.backends.cudnn, torch.backends.cuda.matmul)
+        seen.append(({place.allow_tf32 for place in places}, torch.backends.cudnn.deterministic))
+
+    default = torch.backends.cudnn.allow_tf32, torch.backends.cuda.matmul.allow_tf32
+    for precision, expected in (("fp32", False), ("tf32", True), ("bf16", False)):
+        net = network()
+        net.backbone.register_forward_hook(lambda *_: note())
+        next(training(net, precision=precision).steps())
+        assert seen[-1] == ({expected}, True)
+        net.probabilities(Batches().images, 0)
+        assert seen[-1] == ({False}, True)
+        assert (torch.backends.cudnn.allow_tf32, torch.backends.cuda.matmul.allow_tf32) == default
+    gpu, cpu = torch.device("cuda"), torch.device("cpu")
+    assert [resolve_precision(gpu, name) for name in ("auto", "fp32", "tf32")] == ["fp16", "fp32", "tf32"]
+    assert [resolve_precision(cpu, name) for name in ("auto", "fp32", "tf32")] == ["fp32"] * 3
 
 
 def test_auto_precision_on_the_cpu_is_fp32():

@@ -102,8 +102,8 @@ class Recipe(Frozen):
     nesterov: StrictBool = Field(True, description="whether momentum is Nesterov's")
     schedule: Literal["cosine", "constant"] = Field("cosine", description="cosine (to 0) or constant learning rate")
     augment: Literal["auto", "none"] = Field("auto", description="auto (crops, mirror images) or none")
-    precision: Literal["auto", "fp32", "bf16", "fp16"] = Field(
-        "auto", description="auto (fp16 on a CUDA GPU, else fp32), fp32, bf16 or fp16"
+    precision: Literal["auto", "fp32", "tf32", "bf16", "fp16"] = Field(
+        "auto", description="auto (fp16 on a CUDA GPU, else fp32), fp32, tf32 (on a CUDA GPU), bf16 or fp16"
     )
     lr_decay: StrictFloat = Field(1.0, gt=0, le=1, description="factor on lr after each task, for one network")
 

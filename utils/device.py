@@ -1,5 +1,6 @@
 """The device and the process: which device there is, how many threads, how memory is kept, how long a step takes."""
 
+import contextlib
 import ctypes
 import itertools
 import platform
@@ -7,7 +8,7 @@ import re
 import statistics
 import sys
 import time
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Iterator
 
 import threadpoolctl
 import torch
@@ -70,10 +71,29 @@ def describe_invocation(command: str, device: torch.device, precision: str, *, c
 
 
 def resolve_precision(device: torch.device, precision: str) -> str:
-    """The precision that ``auto`` stands for on a device; other precisions stand for themselves."""
-    if precision == "auto":
-        return "fp16" if device.type == "cuda" else "fp32"
-    return precision
+    """What a precision means on a device: ``auto`` is fp16 on CUDA, else fp32, which ``tf32`` is too without CUDA."""
+    if device.type == "cuda":
+        return "fp16" if precision == "auto" else precision
+    return "fp32" if precision in ("auto", "tf32") else precision
+
+
+@contextlib.contextmanager
+def allow_tf32(allowed: bool) -> Iterator[None]:
+    """Let CUDA compute float32 convolutions and matrix products in TF32 (10 bits after the point), or not.
+
+    Torch's default is TF32 in convolutions. With or without it, cuDNN's algorithms are deterministic.
+    """
+    if not torch.cuda.is_initialized():
+        yield
+        return
+    product = torch.backends.cuda.matmul
+    before = product.allow_tf32
+    with torch.backends.cudnn.flags(enabled=True, deterministic=True, allow_tf32=allowed):
+        product.allow_tf32 = allowed
+        try:
+            yield
+        finally:
+            product.allow_tf32 = before
 
 
 def is_out_of_memory(error: Exception) -> bool:
@@ -102,37 +122,47 @@ def seconds_each(steps: Iterable[object], device: torch.device) -> float:
 
 
 def seconds_by_flags(
-    steps: Callable[[str], Iterable[object]], precision: str, device: torch.device
+    steps: Callable[[str, bool], Iterable[object]], precision: str, device: torch.device, *, compiled: bool
 ) -> dict[str, float]:
-    """Median seconds of a step, by flags: first for this process's flags; on a CPU also for other threads and bf16.
+    """Median seconds of a step, by flags: first for this process's own flags, then for others that may be faster.
+
+    On a CPU these are fewer threads, 1, 2, 4, ..., and bf16 if the CPU computes in it natively; on a CUDA GPU all
+    precisions, each without and, if torch can compile there, with ``--compile``.
 
     Args:
-        steps: Returns the steps to time, in the given precision.
-        precision: The precision asked for; bf16 is timed too if the CPU computes in it natively.
-        device: Where the steps are done; on a CPU also with 1, 2, 4, ... threads.
+        steps: Returns the steps to time, in the given precision, compiled or not.
+        precision: The precision asked for.
+        device: Where the steps are done.
+        compiled: Whether ``--compile`` was given.
     """
-    most, capabilities = torch.get_num_threads(), torch.cpu.get_capabilities()
-    has_bf16 = any(capabilities.get(name) for name in ("avx512_bf16", "amx_bf16", "bf16"))
-    fewer = [2**power for power in range(most.bit_length()) if 2**power < most] if device.type == "cpu" else []
+    most, capabilities, compiles = torch.get_num_threads(), torch.cpu.get_capabilities(), [compiled]
+    precisions, threads = [resolve_precision(device, precision)], [most]
+    if device.type == "cpu":
+        threads += [2**power for power in range(most.bit_length()) if 2**power < most]
+        precisions += ["bf16"] if any(capabilities.get(name) for name in ("avx512_bf16", "amx_bf16", "bf16")) else []
+    elif device.type == "cuda":
+        precisions += ["fp32", "tf32", "bf16", "fp16"]
+        with contextlib.suppress(UserError):
+            check_compiler(device)
+            compiles.append(not compiled)
     seconds = {}
-    for name in dict.fromkeys([precision, "bf16"] if has_bf16 and device.type == "cpu" else [precision]):
-        for threads in [most, *fewer]:
-            torch.set_num_threads(threads)
-            seconds[f"--threads {threads} --precision {name}"] = seconds_each(steps(name), device)
+    for name, compile_too, num_threads in itertools.product(dict.fromkeys(precisions), compiles, threads):
+        torch.set_num_threads(num_threads)
+        flags = f"--threads {num_threads} --precision {name}" + " --compile" * compile_too
+        seconds[flags] = seconds_each(steps(name, compile_too), device)
     torch.set_num_threads(most)
     return seconds
 
 
 def set_up_process(options: Options) -> torch.device:
-    """Set up the device, threads, memory and deterministic algorithms of this process, before any work.
+    """Set up the device, threads and memory of this process, before any work.
 
-    On a GPU, cuDNN uses deterministic algorithms. With glibc, freed memory is kept for the next minibatch: by default
+    With glibc, freed memory is kept for the next minibatch: by default
     large blocks are returned to the system and mapped anew each time, which costs a sixth of a training step's time.
 
     Raises:
         UserError: The device is not available, or ``--compile`` is given and torch cannot compile for it.
     """
-    torch.backends.cudnn.deterministic = True
     if options.threads is not None:  # else the libraries take all cores
         threadpoolctl.threadpool_limits(options.threads)  # numpy's pools too
         torch.set_num_threads(options.threads)

@@ -18,11 +18,11 @@ from torch import Tensor
 from torch.optim.sgd import sgd
 
 from utils.config import Recipe
-from utils.device import resolve_precision
+from utils.device import allow_tf32, resolve_precision
 from utils.errors import UserError
 from utils.seeding import OwnRandom
 
-DTYPES = {"fp32": torch.float32, "bf16": torch.bfloat16, "fp16": torch.float16}
+DTYPES = {"fp32": torch.float32, "tf32": torch.float32, "bf16": torch.bfloat16, "fp16": torch.float16}
 
 Network = TypeVar("Network", bound=nn.Module)
 
@@ -232,7 +232,7 @@ class Training(Generic[Network]):
             self.minibatch = 0
 
     def _step(self, batch: Minibatch) -> None:
-        with self.random:
+        with self.random, allow_tf32(self.recipe.precision == "tf32"):
             with self.autocast:
                 loss = self.loss_of(self, batch)
             self.network.zero_grad()
