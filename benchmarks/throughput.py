@@ -9,6 +9,7 @@ import subprocess
 import sys
 import tempfile
 from collections.abc import Iterator
+from functools import partial
 from itertools import islice, repeat
 from pathlib import Path
 
@@ -16,10 +17,12 @@ import pandas as pd
 import torch
 import torch.nn.functional as F
 from tabulate import tabulate
+from torch import nn
 
 from datasets.build_dataset import build_dataset
 from modelzoo import METHOD_CLASSES
 from net.average import PREDICTION_BATCH
+from net.dropout import Dropout
 from net.multihead import MultiHead
 from utils.command_line import Grow, read_command
 from utils.config import Options
@@ -44,21 +47,26 @@ def summarise(values: pd.DataFrame, unit: str, threads: int) -> pd.DataFrame:
     return pd.DataFrame({"threads": threads, **found, "unit": unit})
 
 
-def bare_steps(net: MultiHead, images: torch.Tensor) -> Iterator[object]:
-    """Forward, loss, backward, update on one minibatch that is there already, and nothing else."""
+def bare_steps(training: Training[MultiHead], images: torch.Tensor, *, own_dropout: bool = True) -> Iterator[object]:
+    """Forward, loss, backward, update on one minibatch that is there already, and nothing else; or torch's dropout."""
+    net = training.network
+    for part in net.modules():
+        if isinstance(part, Dropout) and not own_dropout:
+            part.forward = partial(nn.Dropout.forward, part)  # type: ignore[method-assign]
     optimizer = torch.optim.SGD(net.parameters(), 0.01, momentum=0.9, nesterov=True, weight_decay=1e-5, fused=True)
     heads = torch.arange(BATCH, device=images.device) % len(CHOSEN)
     while True:
-        loss = F.cross_entropy(net(images, heads), heads)
+        with training.autocast:
+            loss = F.cross_entropy(net(images, heads), heads)
         optimizer.zero_grad()
         loss.backward()
         optimizer.step()
         yield loss
 
 
-def training_lanes(recipe: str, data_dir: Path, device: torch.device) -> dict[str, Lane]:
+def training_lanes(recipe: str, precision: str, data_dir: Path, device: torch.device) -> dict[str, Lane]:
     """What is measured of a recipe, on Coarse-CIFAR100: bare step, training, augmented or not, and prediction."""
-    words = f"--epochs 10000 --no_download --hp_config {recipe}".split()
+    words = f"--epochs 10000 --no_download --precision {precision} --hp_config {recipe}".split()
     command = read_command([*words, "--data_dir", str(data_dir)])
     assert isinstance(command, Grow), "no zoo is used here"
     settings, tasks = command.settings, build_dataset(command.settings, command.options, device)
@@ -72,12 +80,15 @@ def training_lanes(recipe: str, data_dir: Path, device: torch.device) -> dict[st
 
     images, learner = tasks[0].train.images[tasks[0].train.rows[:PREDICTION_BATCH]], training("none").network
     predictions = (learner.probabilities(images, 0) for _ in repeat(None))
-    return {
-        "bare step": (bare_steps(training("none").network, images[:BATCH]), BATCH),
+    lanes = {
+        "bare step": (bare_steps(training("none"), images[:BATCH]), BATCH),
         "training, not augmented": (iter(training("none").steps()), BATCH),
         "training, augmented": (iter(training("auto").steps()), BATCH),
         "prediction": (predictions, PREDICTION_BATCH),
     }
+    if settings.recipe.dropout > 0:
+        lanes["bare step, torch's dropout"] = bare_steps(training("none"), images[:BATCH], own_dropout=False), BATCH
+    return lanes
 
 
 def one_turn(lanes: dict[str, Lane], count: int, device: torch.device) -> dict[str, float]:
@@ -85,12 +96,12 @@ def one_turn(lanes: dict[str, Lane], count: int, device: torch.device) -> dict[s
     return {name: batch / seconds_each(islice(steps, count), device) for name, (steps, batch) in lanes.items()}
 
 
-def loops(data_dir: Path, threads: int, repeats: int) -> list[pd.DataFrame]:
+def loops(data_dir: Path, precision: str, threads: int, repeats: int) -> list[pd.DataFrame]:
     """Bare step, training and prediction of each network, training also in parts of the bare step of the same turn."""
     device = set_up_process(Options(threads=threads))
     tables = []
     for model, (recipe, count) in RECIPES.items():
-        lanes = training_lanes(recipe, data_dir, device)
+        lanes = training_lanes(recipe, precision, data_dir, device)
         rates = pd.DataFrame([one_turn(lanes, count, device) for _ in range(repeats + 1)][1:])  # one turn warms up
         ratios = rates.filter(like="training").div(rates["bare step"], axis=0)
         for values, unit in ((rates, "images/s"), (ratios, "of the bare step")):
@@ -118,6 +129,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(prog="python -m benchmarks.throughput", description=__doc__)
     parser.add_argument("--data_dir", type=Path, default=ROOT / "data", help="where cifar100.npz is (./data)")
     parser.add_argument("--quick", action="store_true", help="10 turns of the loops, not 25; 50 tasks, not 500")
+    parser.add_argument("--precision", default="fp32", help="of the loops (fp32)")
     parser.add_argument("--only", choices=("loops", "growth"), help="a part of it (all)")
     flags = parser.parse_args()
     versions = f"Python {platform.python_version()}, torch {torch.__version__}, commit {commit()}"
@@ -125,7 +137,7 @@ def main() -> None:
     tables = []
     if flags.only != "growth":
         for threads in (1, 2):
-            tables += loops(flags.data_dir, threads, 10 if flags.quick else 25)
+            tables += loops(flags.data_dir, flags.precision, threads, 10 if flags.quick else 25)
     if flags.only != "loops":
         tables += growth(50 if flags.quick else 500)
     print(tabulate(pd.concat(tables), headers="keys", floatfmt=",.3f"))

@@ -14,8 +14,10 @@ def test_every_lane_gives_a_rate(tmp_path, monkeypatch):
     arrays = random_arrays(num_train=400, num_test=100, num_classes=100)
     np.savez(tmp_path / "cifar100.npz", **arrays)
     device = torch.device("cpu")
-    lanes = throughput.training_lanes(throughput.RECIPES["conv"][0], tmp_path, device)
-    assert list(lanes) == ["bare step", "training, not augmented", "training, augmented", "prediction"]
+    flags = f"{throughput.RECIPES['conv'][0]} --model wrn10_1 --dropout 0.2"
+    lanes = throughput.training_lanes(flags, "fp32", tmp_path, device)
+    everywhere = ["bare step", "training, not augmented", "training, augmented", "prediction"]
+    assert list(lanes) == [*everywhere, "bare step, torch's dropout"]
     assert all(rate > 0 for rate in throughput.one_turn(lanes, 2, device).values())
 
 
@@ -34,7 +36,7 @@ def test_a_ratio_is_of_the_same_turn_and_the_first_turn_warms_up(monkeypatch):
     monkeypatch.setattr(throughput, "training_lanes", lambda *_: {})
     monkeypatch.setattr(throughput, "one_turn", lambda *_: next(turns))
     monkeypatch.setattr(throughput, "set_up_process", lambda _: None)
-    rows = [tuple(row) for row in pd.concat(throughput.loops(None, 1, 3)).itertuples()]
+    rows = [tuple(row) for row in pd.concat(throughput.loops(None, "fp32", 1, 3)).itertuples()]
     assert ("conv: training", 1, 0.9, 0.5, 1.0, 3, "of the bare step") in rows
     assert ("conv: prediction", 1, 9.0, 9.0, 9.0, 3, "images/s") in rows
     assert len(rows) == 4
