@@ -338,10 +338,6 @@ def test_some_pairs_are_compared_with_the_same_entries(tmp_path, capsys):
 @pytest.mark.parametrize(
     ("matrix", "pair", "message"),
     [
-        ("row,A,B\nA,0,6\nB,4,0\n", {}, "competition.names: expected each task's name in"),
-        ("row,A,B\nA,0,1,2,3\nB,4,0\n", {}, "published.csv: expected a header"),
-        ("", {}, "published.csv: expected a header"),
-        ("row,A\nB,x\n", {}, "published.csv: expected a header"),
         (SOME_MATRIX, {"flags": "--task_ids 0 1 --epochs 7"}, "as the tasks alone, got other epochs"),
         (SOME_MATRIX, {"benchmark": "other.yaml"}, "as the tasks alone, got other tasks"),
     ],
@@ -361,6 +357,13 @@ def test_a_competition_that_does_not_fit(tmp_path, capsys, monkeypatch, matrix, 
         (["x", "--records", "y"], "give either run folders"),
         (["--records", "nowhere"], "nowhere/records.csv: expected a table of runs as csv"),
         (["zoo0", "--with", "zoo0/config.yaml"], "zoo0/config.yaml: expected"),
+def test_a_competition_has_a_published_name_for_each_task(tmp_path, capsys):
+    path = competition_suite(tmp_path, SOME_MATRIX)
+    path.write_text(path.read_text().replace("    C: 4 and 5\n", ""))
+    assert report_competition(path, {}) == 2
+    assert "published.csv for the tasks 4 and 5\n" in capsys.readouterr().err
+
+
         (["zoo0", "--metrics", "colour"], "--metrics: invalid choice: 'colour'"),
         (["x", "--suite_dir", "y"], "--suite_dir needs --suite"),
         (["nowhere"], "nowhere: not a run folder of this version"),

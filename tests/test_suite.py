@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.make_runs import COLUMN, CONV, ROOT, continual, make_run, write_suite
+from tests.make_runs import COLUMN, ROOT, continual, make_run, write_suite
 from utils.command_line import Grow, read_command
 from utils.report.records import read_labelled_csv
 from utils.suite import __main__ as suite
@@ -19,6 +19,7 @@ def cells_of(path: Path):
     return read_cells(read_suite(path), path, path.parent / "runs")
 
 
+CURVES = ROOT / "config/suite/split_cifar100_single_epoch_curves.csv"
 SHIPPED = sorted((ROOT / "config/suite").glob("*.yaml"))
 # Digests of all that a suite says, its published numbers among it, and of the files of published numbers.
 GOLDEN = {
@@ -121,8 +122,11 @@ def published(row="Isolated", column="Digits", metric="average_accuracy"):
         ({"published": [published(metric="X")]}, "published.metric: expected one of"),
         ({"published": [published(), published()]}, "published: expected a number once"),
         ({"metrics": ["X"]}, "metrics: expected one of"),
-        ({"curves": {"column": "X", "file": str(CONV), "source": "s"}}, "curves.column: expected one of Digits"),
-        ({"curves": {"column": "Digits", "file": "no.csv", "source": "s"}}, "no.csv: expected a csv file of published"),
+        ({"curves": {"column": "X", "file": str(CURVES), "source": "s"}}, "curves.column: expected one of Digits"),
+        (
+            {"curves": {"column": "Digits", "file": "no.csv", "source": "s"}},
+            "no.csv: expected published numbers as csv",
+        ),
         ({"seeds": []}, "seeds:"),
     ],
 )
@@ -133,6 +137,35 @@ def test_a_mistake_in_the_file_is_a_line_and_status_2_before_anything_starts(val
     assert message in err
     assert err.count("\n") == 1
     assert not (tmp_path / "runs").exists()
+
+
+@pytest.mark.parametrize(
+    ("content", "message"),
+    [
+        ("", "published.csv: expected published numbers as csv, a header and lines of a name and as many numbers"),
+        ("row,A,B\n", "published.csv: expected published numbers as csv"),
+        ("row\nA\n", "published.csv: expected published numbers as csv"),
+        ("row,A,B\nA,0,1,2,3\nB,4,0\n", "published.csv: expected published numbers as csv"),
+        ("row,A,B\nA,0,x\nB,4,0\n", "published.csv: expected published numbers as csv"),
+        ("row,A,B\nA,0,1\nA,4,0\n", "a line's name is there twice"),
+        ("row,A,\xff\n", "published.csv: expected published numbers as csv"),
+        ("row,A,B\nA,0,1\n", "competition.names: expected one of A, got 'B'"),
+        ("row,A\nA,0\nB,1\n", "competition.names: expected one of A, got 'B'"),
+    ],
+)
+def test_published_numbers_that_are_damaged_are_told_before_anything_starts(content, message, tmp_path, capsys):
+    (tmp_path / "published.csv").write_bytes(content.encode("latin-1"))
+    published = {"file": str(tmp_path / "published.csv"), "source": "s"}
+    parts = {"competition": {**published, "names": {"A": "6 and 7", "B": "2 and 3"}}}
+    if "competition" not in message:
+        parts["curves"] = {**published, "column": "Digits"}
+    for key, value in parts.items():
+        path = write_suite(tmp_path / "suite.yaml", **{key: value})
+        assert suite.main([str(path), "--suite_dir", str(tmp_path / "runs"), "--device", "cpu"]) == 2
+        err = capsys.readouterr().err
+        assert message in err
+        assert err.count("\n") == 1
+        assert not (tmp_path / "runs").exists()
 
 
 @pytest.mark.parametrize(

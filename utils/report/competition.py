@@ -57,13 +57,10 @@ def find_matrices(competition: Competition, results: Sequence[Result]) -> Matric
 def published_matrix(competition: Competition, names: Sequence[str]) -> pd.DataFrame:
     """The published matrix in the order of our tasks, matched by name, as fractions. Raises UserError."""
     published_name = {ours: published for published, ours in competition.names.items()}
-    table = read_labelled_csv(competition.file)
-    try:
-        order = [published_name[name] for name in names]
-        return table.loc[order, order].set_axis(names, axis="index").set_axis(names, axis="columns") / 100
-    except KeyError as error:
-        expected = f"competition.names: expected each task's name in {competition.file}"
-        raise UserError(f"{expected}, got a task without one ({error})") from error
+    if missing := [name for name in names if name not in published_name]:
+        raise UserError(f"competition.names: no name in {competition.file} for the tasks {', '.join(missing)}")
+    order = [published_name[name] for name in names]
+    return pd.DataFrame(read_labelled_csv(competition.file).loc[order, order].to_numpy() / 100, names, names)
 
 
 def gains_of_pair(pair: Result, alone: Result) -> pd.DataFrame:

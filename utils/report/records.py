@@ -244,7 +244,10 @@ def read_labelled_csv(path: Path) -> pd.DataFrame:
         UserError: The file cannot be read, or is not such a table.
     """
     try:
-        return pd.read_csv(path, index_col=0, comment="#").astype(float)
+        table = pd.read_csv(path, index_col=0, comment="#").astype(float)
+        if table.empty or not table.index.is_unique:
+            raise ValueError("there are no numbers, or a line's name is there twice")
+        return table
     except (OSError, ValueError) as error:
-        expected = "a header, and lines of a name and as many numbers as the header has"
+        expected = "published numbers as csv, a header and lines of a name and as many numbers as the header has"
         raise UserError(f"{path}: expected {expected} ({in_one_line(error)})") from error

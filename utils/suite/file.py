@@ -97,9 +97,6 @@ class Suite(Frozen):
             slugs = {slug(name) for name in names}
             if "" in slugs or len(slugs) < len(names):
                 raise ValueError(f"{kind}: expected names that differ in letters or digits, got {', '.join(names)}")
-        for part in (self.curves, self.competition):
-            if part and not part.file.is_file():
-                raise ValueError(f"{part.file}: expected a csv file of published numbers, found none")
         places = [(entry.row, entry.metric, name) for entry in self.published for name in entry.percent]
         if len(set(places)) < len(places):
             raise ValueError(f"published: expected a number once, got {places}")
@@ -112,6 +109,13 @@ class Suite(Frozen):
             ("sweep", [self.sweep] if self.sweep else [], SETTINGS),
             ("curves.column", [self.curves.column] if self.curves else [], self.columns),
         ]
+        from utils.report.records import read_labelled_csv  # here, since pandas takes half a second to import
+
+        if self.curves:
+            read_labelled_csv(self.curves.file)
+        if self.competition:
+            table = read_labelled_csv(self.competition.file)
+            uses.append(("competition.names", self.competition.names, [name for name in table if name in table.index]))
         for key, used, known in uses:
             for name in used:
                 if name not in known:
