@@ -330,6 +330,12 @@ def test_a_sweep_has_a_figure(every_image, tmp_path):
 
 def test_some_pairs_are_compared_with_the_same_entries(tmp_path, capsys):
     assert report_competition(competition_suite(tmp_path, SOME_MATRIX), {"0+1": [0.51, 0.61]}) == 0
+def test_a_pair_that_was_not_run_is_told(tmp_path, capsys):
+    path = competition_suite(tmp_path, SOME_MATRIX)
+    assert report_competition(path, {"0+1": [0.51, 0.61], "0+2": [0.51, 0.71]}) == 0
+    assert "3 tasks, 1 seed, 1 pair not run: mean gain" in capsys.readouterr().out
+
+
     text = capsys.readouterr().out
     assert "matrix: not defined, all entries known are equal" in text
     assert "3 tasks, 1 seed, 2 pairs not run: mean gain by a second task +1.00 points (published +1.50)" in text

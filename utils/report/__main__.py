@@ -112,8 +112,7 @@ def scored_in_all(runs: pd.DataFrame, results: Sequence[records.Result]) -> str:
     examples = runs.groupby("scored_on")[records.RUN].first()
     if len(examples) > 1:
         test, validation = (" / ".join(map(str, name)) for name in examples.itertuples(index=False))
-        expected = "expected runs that were scored on test images, or on validation images"
-        raise UserError(f"{expected}, got test in {test} and validation in {validation}")
+        raise UserError(f"expected runs scored on the same images, got test in {test} and validation in {validation}")
     return [*examples.index, *(result.settings.scored_on for result in results if result.settings), "test"][0]
 
 
@@ -122,14 +121,13 @@ def provenance(runs: pd.DataFrame) -> str:
     if runs.empty:
         return "No run is complete."
     texts = runs[["commit", "device"]].fillna("not known")
-    commits, devices = (", ".join(texts[key].str.split("; ").explode().unique()) for key in texts)
-    return f"{len(runs)} runs, {tables.duration(runs['elapsed_sec'].sum())} in all; commit {commits}; device {devices}"
+    made = "; ".join(f"{key} {', '.join(texts[key].str.split('; ').explode().unique())}" for key in texts)
+    return f"{len(runs)} run{'s' if len(runs) > 1 else ''}, {tables.duration(runs['elapsed_sec'].sum())} in all; {made}"
 
 
 def read_flags(argv: Sequence[str] | None) -> argparse.Namespace:
     """The command line, checked. Raises UserError."""
-    about = "The table of many runs, and their figures."
-    parser = Parser(prog="python -m utils.report", description=about, allow_abbrev=False)
+    parser = Parser("python -m utils.report", description="The table of many runs, with figures.", allow_abbrev=False)
     add = parser.add_argument
     add("run_dirs", type=Path, nargs="*", metavar="RUN_DIR", help="run folders")
     add("--suite", type=Path, metavar="SUITE.yaml", help="a suite file, whose runs are shown, in place of run folders")

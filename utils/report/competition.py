@@ -82,12 +82,10 @@ def in_words(found: Matrices) -> list[str]:
     known = found.entries.dropna(subset="ours")
     ours, published = 100 * known.mean()
     rank = "not defined, all entries known are equal"
-    correlation = rank_correlation(known)
-    if correlation:
-        rank = f"{correlation.rho:+.3f} over {correlation.n} entries "
-        rank += f"(p {correlation.p_value:.2g}, as if entries were independent)"
+    if correlation := rank_correlation(known):
+        rank = f"{correlation.rho:+.3f} over {correlation.n} entries (p {correlation.p_value:.2g}, as if independent)"
     num_missing = (len(found.entries) - len(known)) // 2
-    missing = f", {num_missing} pairs not run" if num_missing else ""
+    missing = f", {num_missing} pair{'s' if num_missing > 1 else ''} not run" if num_missing else ""
     return [
         f"Task competition, {len(found.ours)} tasks, {found.seeds}{missing}: mean gain by a second task "
         f"{ours:+.2f} points (published {published:+.2f}).",

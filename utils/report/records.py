@@ -65,9 +65,8 @@ class Result:
 
     @property
     def tasks(self) -> dict[str, tuple[int | str, ...]]:
-        """The classes of each task, by its name; none for a method from elsewhere."""
-        if self.settings is None:
-            return {}
+        """The classes of each task, by its name; not for a method from elsewhere."""
+        assert self.settings, "a method from elsewhere has no tasks"
         return dict(zip(self.settings.benchmark.names, self.settings.benchmark.tasks, strict=True))
 
     @property
@@ -77,9 +76,8 @@ class Result:
 
     @property
     def flat(self) -> dict[str, Any]:
-        """The settings by name, the recipe's keys among them; none for a method from elsewhere."""
-        if self.settings is None:
-            return {}
+        """The settings by name, the recipe's keys among them; not for a method from elsewhere."""
+        assert self.settings, "a method from elsewhere has no settings"
         return self.settings.model_dump(exclude={"recipe", "recipe_name", "changed"}) | dict(self.settings.recipe)
 
     @property
@@ -92,9 +90,8 @@ class Result:
     def is_pair(self) -> bool:
         """Whether one learner has two tasks; only the matrix of a task competition shows such results."""
         settings = self.settings
-        if settings is None or settings.continual or settings.num_rounds > 1 or settings.tasks_per_round == 1:
-            return False
-        return len(settings.benchmark.tasks) == 2
+        one_learner = settings and not settings.continual and settings.num_rounds == 1 and settings.tasks_per_round > 1
+        return bool(one_learner) and len(self.tasks) == 2
 
     def is_isolated_of(self, other: "Result") -> bool:
         """Whether this is Isolated with the same benchmark, recipe, epochs, samples and validation as the other."""
