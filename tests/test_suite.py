@@ -219,7 +219,9 @@ def test_runs_that_are_not_asked_for_may_have_other_settings(tmp_path, capsys):
     argv = [str(path), "--suite_dir", str(tmp_path / "runs"), "--device", "cpu", "--dry_run"]
     assert suite.main([*argv, "--only", "model zoo"]) == 0
     assert suite.main([*argv, "--only", "isolated"]) == 2
-    assert "not the suite's settings, which differ in epochs" in capsys.readouterr().err
+    err = capsys.readouterr().err
+    assert "not the suite's settings, which differ in epochs" in err
+    assert err.endswith("; take another --suite_dir, or move the run folder elsewhere\n")
 
 
 def test_only_runs_with_these_words_in_their_names():

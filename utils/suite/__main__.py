@@ -89,7 +89,7 @@ def choose_runs(command: Command, folder: Path) -> list[tuple[file.Cell, int]]:
         raise UserError(f"--only: expected words of a name such as {name!r}, got {command.only!r}")
     for cell, seed in chosen:  # before anything starts
         if differing := cell.differing(seed):
-            raise UserError(f"{differing}; remove the folder, or take another --suite_dir")
+            raise UserError(f"{differing}; take another --suite_dir, or move the run folder elsewhere")
     return chosen
 
 
