@@ -5,7 +5,8 @@
     python -m utils.report --records report
 
 Missing and incomplete runs are reported, and are no mistake. Exit status: 0; 2 for a mistake in the command or its
-files, or if the report cannot be written; the table is printed even then.
+files, or if the report cannot be written, or if it has no run and another report is there; the table is printed even
+then.
 """
 
 import argparse
@@ -55,7 +56,7 @@ class Report:
         lines = tables.make_lines(shown, found.runs, suite, metrics)
         pairings = tables.make_pairings(shown, flags.against, all_pairs=flags.all_pairs)
         overview = partial(tables.overview_table, lines, scored, bold_best=flags.bold_best)
-        self.title = suite.title
+        self.title, self.is_empty = suite.title, found.records.empty
         self.tables = [overview(), tables.details_table(lines, scored)]
         self.below = [provenance(found.runs)]
         frames = {"report": lines, "records": found.records, "runs": found.runs}
@@ -77,6 +78,8 @@ class Report:
 
     def write(self, folder: Path) -> list[str]:
         """Write the report's files; returns their names. Raises UserError."""
+        if self.is_empty and any((folder / name).exists() for name in ("report.md", *self.texts)):
+            raise UserError(f"{folder}: no complete run was found, so the report that is there was kept")
         file.make_folder(folder)
         drawn: dict[str, bytes] = {}
         for name, draw in self.figures.items():
