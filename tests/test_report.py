@@ -10,6 +10,7 @@ import yaml
 from scipy import stats
 
 from tests.make_runs import COLUMN, CONV, DIGITS, INVOCATION, continual, make_run
+from tests.small_runs import content_of, run, tiny_flags, write_benchmark, write_npz
 from utils.command_line import read_command
 from utils.files import write_json
 from utils.metrics import METRICS, Metric
@@ -17,6 +18,7 @@ from utils.report import __main__ as report
 from utils.report.competition import Matrices
 from utils.report.records import NO_SEED, make_results, of_folders, read_labelled_csv
 from utils.report.statistics import estimate, holm, paired_by_task, rank_correlation, wilcoxon_p
+from utils.suite import __main__ as suite
 from utils.suite.file import read_cells, read_suite
 
 
@@ -328,14 +330,14 @@ def test_a_sweep_has_a_figure(every_image, tmp_path):
     assert (tmp_path / "runs/report/sweep.png").exists()
 
 
-def test_some_pairs_are_compared_with_the_same_entries(tmp_path, capsys):
-    assert report_competition(competition_suite(tmp_path, SOME_MATRIX), {"0+1": [0.51, 0.61]}) == 0
 def test_a_pair_that_was_not_run_is_told(tmp_path, capsys):
     path = competition_suite(tmp_path, SOME_MATRIX)
     assert report_competition(path, {"0+1": [0.51, 0.61], "0+2": [0.51, 0.71]}) == 0
     assert "3 tasks, 1 seed, 1 pair not run: mean gain" in capsys.readouterr().out
 
 
+def test_some_pairs_are_compared_with_the_same_entries(tmp_path, capsys):
+    assert report_competition(competition_suite(tmp_path, SOME_MATRIX), {"0+1": [0.51, 0.61]}) == 0
     text = capsys.readouterr().out
     assert "matrix: not defined, all entries known are equal" in text
     assert "3 tasks, 1 seed, 2 pairs not run: mean gain by a second task +1.00 points (published +1.50)" in text
@@ -355,6 +357,13 @@ def test_a_competition_that_does_not_fit(tmp_path, capsys, monkeypatch, matrix, 
     assert message in capsys.readouterr().err
 
 
+def test_a_competition_has_a_published_name_for_each_task(tmp_path, capsys):
+    path = competition_suite(tmp_path, SOME_MATRIX)
+    path.write_text(path.read_text().replace("    C: 4 and 5\n", ""))
+    assert report_competition(path, {}) == 2
+    assert "published.csv for the tasks 4 and 5\n" in capsys.readouterr().err
+
+
 @pytest.mark.parametrize(
     ("argv", "message"),
     [
@@ -363,13 +372,6 @@ def test_a_competition_that_does_not_fit(tmp_path, capsys, monkeypatch, matrix, 
         (["x", "--records", "y"], "give either run folders"),
         (["--records", "nowhere"], "nowhere/records.csv: expected a table of runs as csv"),
         (["zoo0", "--with", "zoo0/config.yaml"], "zoo0/config.yaml: expected"),
-def test_a_competition_has_a_published_name_for_each_task(tmp_path, capsys):
-    path = competition_suite(tmp_path, SOME_MATRIX)
-    path.write_text(path.read_text().replace("    C: 4 and 5\n", ""))
-    assert report_competition(path, {}) == 2
-    assert "published.csv for the tasks 4 and 5\n" in capsys.readouterr().err
-
-
         (["zoo0", "--metrics", "colour"], "--metrics: invalid choice: 'colour'"),
         (["x", "--suite_dir", "y"], "--suite_dir needs --suite"),
         (["nowhere"], "nowhere: not a run folder of this version"),
@@ -387,6 +389,123 @@ def test_mistakes_are_a_line_and_status_2(argv, message, folders, capsys, monkey
     assert message in said.err
     assert said.err.count("\n") == 1
     assert ("80.00 (1)" in said.out) == ("--out" in argv)  # the table is printed even if it cannot be written
+
+
+# ---- where data lie, and which data they are
+
+
+def own_data(folder, **data):
+    """The flags of a run of one round on data in a folder of their own."""
+    folder.mkdir()
+    return [*tiny_flags(folder, ((0, 1), (2, 3)), **data), "--num_rounds", "1"]
+
+
+@pytest.mark.parametrize("drawn", [[], ["--samples", "4"], ["--validation", "0.4"]])
+def test_equal_data_at_two_paths_are_one_column_and_other_data_are_another(tmp_path, capsys, drawn):
+    here, there, other = own_data(tmp_path / "here"), own_data(tmp_path / "there"), own_data(tmp_path / "other", seed=1)
+    runs = {"a": here, "b": [*there, "--seed", "1"], "c": [*other, "--tasks_per_round", "1"]}
+    for name, flags in runs.items():
+        assert run(*flags, *drawn, "--run_dir", tmp_path / name) == 0
+    capsys.readouterr()
+    assert report.main([*(str(tmp_path / name) for name in runs), "--out", str(tmp_path / "out")]) == 0
+    text = capsys.readouterr().out
+    assert re.search(r"method +tiny-small +tiny-small \(2\)\n", text)
+    assert re.search(r"multitask-b5-e1\S* +\d+\.\d\d ± \d+\.\d\d \(2\) +-\n", text)
+    assert re.search(r"multitask-b1-e1\S* +- +\d+\.\d\d \(1\)\n", text)
+    shutil.rmtree(tmp_path / "a")
+    assert report.main(["--records", str(tmp_path / "out")]) == 0
+    assert capsys.readouterr().out == text
+
+
+def test_a_run_whose_zoo_was_deleted_is_in_the_column_of_its_name(tmp_path, capsys):
+    for seed in range(2):
+        flags = own_data(tmp_path / f"data{seed}", seed=seed)
+        assert run(*flags, "--seed", seed, "--run_dir", tmp_path / f"run{seed}") == 0
+    shutil.rmtree(tmp_path / "run1/zoo")
+    capsys.readouterr()
+    argv = [str(tmp_path / f"run{seed}") for seed in range(2)]
+    assert report.main([*argv, "--out", str(tmp_path / "out")]) == 0
+    text = capsys.readouterr().out
+    assert "tiny-small (2)" not in text
+    assert report.main(["--records", str(tmp_path / "out")]) == 0
+    assert capsys.readouterr().out == text
+
+
+def own_suite(folder):
+    """A suite of own data, which lie beside its file; its runs do too."""
+    folder.mkdir(parents=True)
+    column = {"benchmark": str(write_benchmark(folder, ((0, 1), (2, 3)))), "recipe": str(CONV)}
+    rows = {"Isolated": "--tasks_per_round 1", "Zoo": "--tasks_per_round 2"}
+    path = write_suite(folder / "suite.yaml", rows=rows, columns={"Mine": column}, seeds=[0, 1])
+    return path, ["--suite", str(path), "--suite_dir", str(folder / "runs")]
+
+
+def test_a_suite_of_own_data_that_was_moved_is_as_before(tmp_path, capsys):
+    path, argv = own_suite(tmp_path / "here")
+    runs = {(row, "Mine"): {seed: continual(0.5, 0.9) for seed in (0, 1)} for row in ("Isolated", "Zoo")}
+    make_suite_runs(path, tmp_path / "here/runs", runs)
+    assert report.main(argv) == 0
+    text = capsys.readouterr().out.replace("here", "there")
+    shutil.move(tmp_path / "here", tmp_path / "there")
+    path = tmp_path / "there/suite.yaml"
+    path.write_text(path.read_text().replace("here", "there"))
+    argv = [word.replace("here", "there") for word in argv]
+    assert report.main(argv) == 0
+    assert capsys.readouterr().out == text
+    assert report.main([*argv, "--records", str(tmp_path / "there/runs/report")]) == 0
+    assert capsys.readouterr().out == text
+    assert suite.main([str(path), *argv[2:], "--device", "cpu", "--dry_run"]) == 0
+    assert "# 4 runs, 4 of them complete" in capsys.readouterr().out
+
+
+def test_a_suite_whose_data_were_changed_is_an_error_and_not_one_mean(tmp_path, capsys):
+    path, argv = own_suite(tmp_path / "mine")
+    cell = read_cells(read_suite(path), path, tmp_path / "mine/runs")[0]
+    assert run(*cell.argv(0)) == 0
+    assert report.main(argv) == 0
+    first = content_of(tmp_path / "mine/runs/report")
+    write_npz(tmp_path / "mine/tiny.npz", num_classes=4, seed=1)
+    assert run(*cell.argv(1)) == 0
+    capsys.readouterr()
+    assert report.main(argv) == 2
+    said = capsys.readouterr()
+    assert said.out == ""
+    assert said.err.startswith("utils.report: Mine / Isolated / 1: its images or labels are not those of runs ")
+    assert content_of(tmp_path / "mine/runs/report") == first
+    assert report.main([*(str(cell.run_dir(seed)) for seed in (0, 1)), "--out", str(tmp_path / "out")]) == 0
+    runs = pd.read_csv(tmp_path / "out/runs.csv", dtype={"data": str})
+    runs.assign(benchmark="Mine", method="Isolated").to_csv(tmp_path / "out/runs.csv", index=False)
+    assert report.main([*argv, "--records", str(tmp_path / "out")]) == 2
+    assert "Mine / Isolated / 1: its images or labels are not" in capsys.readouterr().err
+
+
+# ---- a report of nothing
+
+
+def test_a_report_of_nothing_never_takes_the_place_of_a_report_of_something(folders, tmp_path, capsys):
+    path = write_suite(tmp_path / "suite.yaml")
+    make_suite_runs(path, tmp_path / "runs", {("Zoo", "Digits"): {0: continual(*[0.7] * 5)}})
+    argv, kept = ["--suite", str(path), "--suite_dir", str(tmp_path / "runs")], tmp_path / "runs/report"
+    assert report.main(argv) == 0
+    first = content_of(kept)
+    write_suite(path, flags="--epochs 2 --continual")
+    capsys.readouterr()
+    nothing = [argv, [*argv, "--records", str(kept)], [str(folders / "broken"), "--out", str(kept)]]
+    for words in nothing:
+        assert report.main(words) == 2
+        said = capsys.readouterr()
+        assert "No run is complete." in said.out
+        assert "left out: " in said.out
+        assert said.err == f"utils.report: {kept}: no complete run was found, so the report that is there was kept\n"
+    write_suite(path)
+    shutil.rmtree(tmp_path / "runs/zoo")
+    assert report.main(argv) == 2
+    assert content_of(kept) == first
+    assert report.main([*argv, "--out", str(tmp_path / "empty")]) == 0
+    assert (tmp_path / "empty/report.md").exists()
+    line = "benchmark,method,task,accuracy\n" + "".join(f"Digits,Theirs,{task},0.5\n" for task in range(5))
+    assert report.main([*argv, *elsewhere(tmp_path / "a.csv", line)]) == 0
+    assert "Theirs" in (kept / "report.md").read_text()
 
 
 # ---- the two tables, and methods from elsewhere

@@ -17,14 +17,14 @@ from pydantic import ValidationError
 from utils.config import Settings
 from utils.errors import UserError, in_one_line
 from utils.records import Cost
-from utils.run_folder import is_complete, read_accuracy, read_env, read_summary, settings_of
+from utils.run_folder import is_complete, read_accuracy, read_env, read_summary, read_zoo, settings_of
 from utils.suite.file import Cell
 
 RUN = ["benchmark", "method", "seed"]
 RECORD = [*RUN, "round", "task", "accuracy"]
 HOW_MADE = ["commit", "torch", "device", "threads", "precision"]  # each value of a run's invocations, once
-OF_RUNS = [*RUN, *HOW_MADE, "elapsed_sec", "peak_mem_gb", "scored_on", *Cost.model_fields, "settings"]
-TYPES = dict.fromkeys([*RUN[:2], *HOW_MADE, "settings"], "str") | dict.fromkeys(["seed", "round", "task"], "int64")
+OF_RUNS = [*RUN, *HOW_MADE, "elapsed_sec", "peak_mem_gb", "scored_on", *Cost.model_fields, "settings", "data"]
+TYPES = dict.fromkeys([*RUN[:2], *HOW_MADE, "settings", "data"], "str") | dict.fromkeys(RECORD[2:5], "int64")
 NO_SEED = -1  # of a run from elsewhere whose seed is not known
 HOW_TRAINED = ("recipe", "epochs", "samples", "validation")  # settings that say how a task is learned by any method
 
@@ -34,7 +34,8 @@ class Tables(NamedTuple):
 
     Attributes:
         records: A line for each run, round and task, with the columns ``RECORD``; the accuracy is a fraction.
-        runs: A line for each run of ours: how it was made, what it cost, its settings as JSON.
+        runs: A line for each run of ours: how it was made, what it cost, its settings as JSON, and its data as the
+            fingerprints of its tasks; no data if the run's zoo was deleted.
     """
 
     records: pd.DataFrame
@@ -115,23 +116,38 @@ def of_runs(run_dirs: Mapping[tuple[str, str, int], Path]) -> Tables:
         for key in HOW_MADE:
             values = [str(getattr(entry, key) or "not known") for entry in env]
             run[key] = "; ".join(dict.fromkeys(values))
-        run["settings"] = settings.model_dump_json(exclude={"benchmark": {"root"}})
+        run |= {"settings": settings.model_dump_json(exclude={"benchmark": {"root"}}), "data": _fingerprints(run_dir)}
         runs.append(run)
     frames = pd.DataFrame(records, columns=RECORD), pd.DataFrame(runs, columns=OF_RUNS)
     # As they come back from csv files, so that a report from files has the same bytes.
     return Tables(*(read_table(io.StringIO(to_csv(frame)), RUN) for frame in frames))
 
 
+def _fingerprints(run_dir: Path) -> str:
+    """The fingerprint of each task's data; none if the run's zoo was deleted, which saves space."""
+    return " ".join(task.fingerprint for task in read_zoo(run_dir).tasks) if (run_dir / "zoo").exists() else ""
+
+
+def _data_of(settings: Settings, data: str) -> dict[Any, Any]:
+    """The fingerprints of a run's data, if they are known, by all that they depend on within a benchmark.
+
+    With ``samples`` or ``validation`` the seed decides which images a run has, so that two seeds cannot be compared.
+    """
+    seed = settings.seed if settings.samples or settings.validation else None
+    return {(settings.benchmark.tasks, settings.samples, settings.validation, seed): data} if data else {}
+
+
 def of_folders(run_dirs: Sequence[Path]) -> tuple[Tables, list[str]]:
     """Run folders given one by one, and remarks; runs that differ by the seed alone are of one method.
+
+    A benchmark of the same name with other tasks or other data has a number.
 
     Raises:
         UserError: A folder holds no run, or two folders hold the same one.
     """
     complete: dict[tuple[str, str, int], Path] = {}
     remarks = []
-    benchmarks: dict[str, object] = {}
-    methods: defaultdict[str, dict[str, object]] = defaultdict(dict)
+    taken: defaultdict[str, dict[str, dict[Any, Any]]] = defaultdict(dict)  # by benchmark; "" has those of benchmarks
     for run_dir in run_dirs:
         settings = settings_of(run_dir)
         if not is_complete(run_dir):
@@ -139,21 +155,23 @@ def of_folders(run_dirs: Sequence[Path]) -> tuple[Tables, list[str]]:
             continue
         files = f"{settings.benchmark_name}-{settings.recipe_name}"
         in_short = settings.run_name.removeprefix(f"{files}-").removesuffix(f"-s{settings.seed}")
-        benchmark = _numbered(files, settings.benchmark.model_dump(exclude={"root"}), benchmarks)
+        data = settings.benchmark.model_dump(exclude={"root"}) | _data_of(settings, _fingerprints(run_dir))
+        benchmark = _numbered(files, data, taken[""])
         rest = settings.model_dump(exclude={"benchmark", "benchmark_name", "recipe_name", "changed", "seed"})
-        name = (benchmark, _numbered(in_short, rest, methods[benchmark]), settings.seed)
+        name = (benchmark, _numbered(in_short, rest, taken[benchmark]), settings.seed)
         if name in complete:
             raise UserError(f"{run_dir}: the same settings and seed as {complete[name]}")
         complete[name] = run_dir
     return of_runs(complete), remarks
 
 
-def _numbered(name: str, content: object, taken: dict[str, object]) -> str:
-    """The name for this content: with a number, if the name stands for something else already."""
+def _numbered(name: str, content: dict[Any, Any], taken: dict[str, dict[Any, Any]]) -> str:
+    """The name for this content: with a number, if the name stands for another value of one of its keys already."""
     numbered, number = name, 1
-    while taken.setdefault(numbered, content) != content:
+    while any(taken.get(numbered, {}).get(key, value) != value for key, value in content.items()):
         number += 1
         numbered = f"{name} ({number})"
+    taken.setdefault(numbered, {}).update(content)
     return numbered
 
 
@@ -223,10 +241,18 @@ def read_table(source: Path | IO[str], columns: Sequence[str]) -> pd.DataFrame:
 
 
 def make_results(tables: Tables, cells: Sequence[Cell]) -> list[Result]:
-    """The runs by benchmark and method: a suite's cells, those without a run too, or all; then those from elsewhere."""
+    """The runs by benchmark and method: a suite's cells, those without a run too, or all; then those from elsewhere.
+
+    Raises:
+        UserError: Runs of one benchmark have different data.
+    """
     results = {(cell.column, cell.row): Result(cell.column, cell.row, cell.settings, {}) for cell in cells}
-    for run in tables.runs.drop_duplicates(RUN[:2]).itertuples():
+    benchmarks: dict[str, dict[Any, Any]] = {}
+    for run in tables.runs.fillna({"data": ""}).itertuples():
         settings = Settings.model_validate_json(run.settings)
+        if _numbered(run.benchmark, _data_of(settings, run.data), benchmarks) != run.benchmark:
+            problem = "its images or labels are not those of runs before it; give run folders one by one to see both"
+            raise UserError(f"{run.benchmark} / {run.method} / {run.seed}: {problem}")
         results.setdefault((run.benchmark, run.method), Result(run.benchmark, run.method, settings, {}))
     for (benchmark, method, seed), lines in tables.records.groupby(RUN, sort=False):
         result = results.setdefault((benchmark, method), Result(benchmark, method, None, {}))
