@@ -501,8 +501,9 @@ def test_a_report_of_nothing_never_takes_the_place_of_a_report_of_something(fold
     shutil.rmtree(tmp_path / "runs/zoo")
     assert report.main(argv) == 2
     assert content_of(kept) == first
-    assert report.main([*argv, "--out", str(tmp_path / "empty")]) == 0
-    assert (tmp_path / "empty/report.md").exists()
+    for _ in range(2):  # nothing is lost
+        assert report.main([*argv, "--out", str(tmp_path / "empty")]) == 0
+        assert (tmp_path / "empty/report.md").exists()
     line = "benchmark,method,task,accuracy\n" + "".join(f"Digits,Theirs,{task},0.5\n" for task in range(5))
     assert report.main([*argv, *elsewhere(tmp_path / "a.csv", line)]) == 0
     assert "Theirs" in (kept / "report.md").read_text()

@@ -3,6 +3,7 @@
 import contextlib
 import hashlib
 from collections.abc import Iterator
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -65,13 +66,10 @@ class OwnRandom:
         """Put the generators into these states; returns those that they were in."""
         before = {}
         for kind, device in self._devices.items():
-            if kind == "cpu":
-                before[kind] = torch.get_rng_state()
-                torch.set_rng_state(states[kind])
-            else:
-                module = torch.get_device_module(device)
-                before[kind] = module.get_rng_state(device)
-                module.set_rng_state(states[kind], device)
+            module: Any = torch.random if kind == "cpu" else torch.get_device_module(device)
+            where = [] if kind == "cpu" else [device]
+            before[kind] = module.get_rng_state(*where)
+            module.set_rng_state(states[kind], *where)
         return before
 
     def load(self, states: dict[str, Tensor]) -> None:

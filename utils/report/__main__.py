@@ -28,6 +28,7 @@ from utils.report.figures import choose_figures
 from utils.suite import file
 
 ELSEWHERE = "methods from elsewhere: benchmark, method, task, accuracy (a fraction); seed and round if known"  # --with
+NO_RUN = "No run is complete."
 
 
 class Report:
@@ -78,7 +79,8 @@ class Report:
 
     def write(self, folder: Path) -> list[str]:
         """Write the report's files; returns their names. Raises UserError."""
-        if self.is_empty and any((folder / name).exists() for name in ("report.md", *self.texts)):
+        before = [path for name in ("report.md", *self.texts) if (path := folder / name).exists()]
+        if self.is_empty and before and NO_RUN not in before[0].read_text(encoding="utf-8", errors="replace"):
             raise UserError(f"{folder}: no complete run was found, so the report that is there was kept")
         file.make_folder(folder)
         drawn: dict[str, bytes] = {}
@@ -122,7 +124,7 @@ def scored_in_all(runs: pd.DataFrame, results: Sequence[records.Result]) -> str:
 def provenance(runs: pd.DataFrame) -> str:
     """With what the runs were made, and how long they took: all commits and devices of their invocations."""
     if runs.empty:
-        return "No run is complete."
+        return NO_RUN
     texts = runs[["commit", "device"]].fillna("not known")
     made = "; ".join(f"{key} {', '.join(texts[key].str.split('; ').explode().unique())}" for key in texts)
     return f"{len(runs)} run{'s' if len(runs) > 1 else ''}, {tables.duration(runs['elapsed_sec'].sum())} in all; {made}"
