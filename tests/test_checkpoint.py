@@ -1,5 +1,6 @@
 """Files whole or not at all, states that are refused when damaged, and none that runs code."""
 
+import errno
 import hashlib
 import io
 import json
@@ -8,6 +9,7 @@ import os
 import pickle
 import shutil
 import signal
+import stat
 import subprocess
 import sys
 import time
@@ -19,7 +21,7 @@ from net.saved_zoo import SavedZoo
 from tests.small_runs import ROOT, num_rounds_done, results_of, run, start, tiny_flags, wait_for, without_progress
 from utils.checkpoint import DIGEST_BYTES, State, load_state, newest_state, save_next_state, save_state
 from utils.errors import UserError
-from utils.files import write_json, write_whole
+from utils.files import append, write_json, write_whole
 from utils.run_folder import read_env
 
 STATE = State(method={"tensor": torch.arange(5.0), "training": None}, zoo={"model": "conv"}, rounds_bytes=7)
@@ -89,6 +91,41 @@ def test_a_file_that_cannot_be_written_is_named_and_the_old_one_stays(tmp_path):
         write_whole(path, b"new")
     assert (path / "inside").read_text() == "old"
     assert list(tmp_path.iterdir()) == [path]
+
+
+def refuse_to_sync(monkeypatch, number, *, folders):
+    """Let the file system answer so to fsync of folders, or of files."""
+    sync = os.fsync
+
+    def answer(descriptor):
+        if stat.S_ISDIR(os.fstat(descriptor).st_mode) == folders:
+            raise OSError(number, os.strerror(number))
+        sync(descriptor)
+
+    monkeypatch.setattr(os, "fsync", answer)
+
+
+@pytest.mark.parametrize(
+    ("number", "folders"),
+    [(number, True) for number in (errno.EINVAL, errno.EIO, errno.ENOTSUP, errno.ENOSYS, errno.EACCES, errno.EBADF)]
+    + [(number, False) for number in (errno.EINVAL, errno.ENOTSUP, errno.ENOSYS)],
+)
+def test_a_file_system_that_cannot_sync_is_no_error(tmp_path, monkeypatch, number, folders):
+    refuse_to_sync(monkeypatch, number, folders=folders)
+    write_whole(tmp_path / "file", b"new")
+    append(tmp_path / "file", b" and more")
+    assert (tmp_path / "file").read_bytes() == b"new and more"
+
+
+@pytest.mark.parametrize("number", [errno.EIO, errno.ENOSPC, errno.EDQUOT])
+def test_a_file_that_did_not_reach_the_disk_is_an_error(tmp_path, monkeypatch, number):
+    (tmp_path / "file").write_bytes(b"old")
+    refuse_to_sync(monkeypatch, number, folders=False)
+    for write in (write_whole, append):
+        with pytest.raises(UserError, match="file: could not be written"):
+            write(tmp_path / "file", b"")
+    assert (tmp_path / "file").read_bytes() == b"old"
+    assert len(list(tmp_path.iterdir())) == 1
 
 
 def test_json_has_no_nan(tmp_path):

@@ -1,6 +1,7 @@
 """Writing files so that a killed process or a full disk never leaves half a file in place of a whole one."""
 
 import contextlib
+import errno
 import json
 import os
 import time
@@ -25,8 +26,7 @@ def whole_file(path: Path) -> Iterator[BinaryIO]:
     try:
         with part.open("xb") as file:
             yield file
-            file.flush()
-            os.fsync(file.fileno())
+            _sync(file)
         os.replace(part, path)
         _sync_folder(path.parent)
     finally:  # after a signal too
@@ -57,8 +57,7 @@ def append(path: Path, content: bytes) -> None:
     """Add to the end of a file. Raises UserError if it cannot be written."""
     with _named(path), path.open("ab") as file:
         file.write(content)
-        file.flush()
-        os.fsync(file.fileno())
+        _sync(file)
 
 
 @contextlib.contextmanager
@@ -71,9 +70,19 @@ def _named(path: Path) -> Iterator[None]:
         raise UserError(f"{path}: could not be written ({reason}); what was saved before is kept") from error
 
 
+def _sync(file: BinaryIO) -> None:
+    """Make what was written to a file outlive a power cut, where the file system offers that."""
+    file.flush()
+    try:
+        os.fsync(file.fileno())
+    except OSError as error:
+        if error.errno not in (errno.EINVAL, errno.ENOSYS, errno.ENOTSUP, errno.EOPNOTSUPP):
+            raise
+
+
 def _sync_folder(folder: Path) -> None:
-    """Make a new name in a folder outlive a power cut, where the system can open folders (Windows cannot)."""
-    with contextlib.suppress(PermissionError):
+    """Make a new name in a folder outlive a power cut, where the system can do that: the file itself is written."""
+    with contextlib.suppress(OSError):
         descriptor = os.open(folder, os.O_RDONLY)
         try:
             os.fsync(descriptor)
