@@ -20,11 +20,12 @@ hypothesis.settings.load_profile("repeatable")
 @pytest.fixture(autouse=True)
 def _process_left_as_found():
     """The program takes over signals and sets the number of threads; a test within this process undoes it."""
-    handlers = {number: signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)}
+    handlers = {number: signal.getsignal(number) for number in signal.valid_signals()}
     torch.set_num_threads(1)
     yield
     for number, handler in handlers.items():
-        signal.signal(number, handler)
+        if signal.getsignal(number) is not handler:
+            signal.signal(number, handler)
 
 
 @pytest.fixture

@@ -5,6 +5,7 @@
 kills real runs on the bundled digits 20 times in each mode; here the same is done with few kills.
 """
 
+import os
 import shlex
 import shutil
 import signal
@@ -25,6 +26,7 @@ from tests.small_runs import (
     write_yaml,
 )
 from utils.checkpoint import load_state
+from utils.run_folder import RunFolder
 
 TEN_TASKS = [[2 * i, 2 * i + 1] for i in range(10)]
 
@@ -95,6 +97,21 @@ def test_a_scheduler_may_signal_more_than_once_while_the_state_is_saved(tmp_path
     status, err = stopped_while_training(tmp_path, *[signal.SIGTERM] * 3, signal.SIGHUP)
     assert status == 3
     assert "the state is saved" in err
+    assert any((tmp_path / "run/checkpoint").glob("state_*.pt"))
+
+
+@pytest.mark.parametrize("name", ["SIGINT", "SIGTERM", "SIGHUP", "SIGUSR1", "SIGUSR2", "SIGXCPU"])
+def test_every_signal_that_a_scheduler_may_send_saves_the_state(undisturbed, tmp_path, monkeypatch, capsys, name):
+    keep = RunFolder.keep
+
+    def keep_and_signal(*arguments):
+        keep(*arguments)
+        os.kill(os.getpid(), getattr(signal, name))
+
+    monkeypatch.setattr(RunFolder, "keep", keep_and_signal)
+    assert run(*undisturbed[1], "--run_dir", tmp_path / "run") == 3
+    (line,) = without_progress(capsys.readouterr().err)
+    assert "stopped by a signal, the state is saved" in line
     assert any((tmp_path / "run/checkpoint").glob("state_*.pt"))
 
 

@@ -88,15 +88,12 @@ def test_a_folder_that_another_process_writes_is_waited_for(stand_in):
 
 def run_jobs(jobs, num_slots=2):
     pool = suite_run.LocalPool([{}] * num_slots)
-    signals = {number: signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)}
     try:
         stop = StopSignal()
         stop.defer()
         return suite.run_all(jobs, pool, stop)
     finally:
         pool.close()
-        for number, handler in signals.items():
-            signal.signal(number, handler)
 
 
 def test_a_failed_run_does_not_stop_the_others(stand_in, capsys):
@@ -107,6 +104,19 @@ def test_a_failed_run_does_not_stop_the_others(stand_in, capsys):
     assert "         Died: killed by signal 9; the suite, started again, goes on with it" in lines
     assert any(line.startswith("failed   fail s1   [") for line in lines)
     assert lines[-1].endswith("[4 of 4]") or "         log: " in lines[-1]
+
+
+@pytest.mark.parametrize("name", ["SIGTERM", "SIGUSR1", "SIGUSR2", "SIGXCPU"])
+def test_a_signal_to_the_suite_stops_its_runs(stand_in, name):
+    job = stand_in("wait")
+
+    def send():
+        wait_for(job.run_dir / "state")
+        os.kill(os.getpid(), getattr(signal, name))
+
+    with ThreadPoolExecutor(1) as threads:
+        threads.submit(send)
+        assert run_jobs([job]) == {"stopped": 1}
 
 
 # ---------------------------------------------------------------------------------------------------------------------

@@ -31,7 +31,7 @@ def in_one_line(error: BaseException) -> str:
 
 
 class StopSignal:
-    """SIGINT, SIGTERM and SIGHUP, so that a caller can save its work before it stops.
+    """Ctrl-C and the signals of schedulers, so that a caller can save its work before it stops.
 
     Before ``defer`` a signal raises KeyboardInterrupt. After it a signal only sets ``received``, except that a second
     SIGINT (the user presses Ctrl-C again) ends the process at once.
@@ -40,8 +40,8 @@ class StopSignal:
     def __init__(self) -> None:
         self.received = False
         self.deferred = False
-        for name in ("SIGINT", "SIGTERM", "SIGHUP"):
-            number = getattr(signal, name, None)  # Windows has no SIGHUP
+        for name in ("SIGINT", "SIGTERM", "SIGHUP", "SIGUSR1", "SIGUSR2", "SIGXCPU"):  # the last: CPU time is up
+            number = getattr(signal, name, None)  # Windows has only the first two
             if number is not None and signal.getsignal(number) is not signal.SIG_IGN:  # nohup ignores SIGHUP
                 signal.signal(number, self._receive)
 
