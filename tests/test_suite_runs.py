@@ -8,6 +8,7 @@ import subprocess
 import sys
 import threading
 import time
+import types
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
@@ -21,7 +22,7 @@ from utils.run_folder import is_locked
 from utils.suite import __main__ as suite
 from utils.suite import on_ray
 from utils.suite import run as suite_run
-from utils.suite.command import Command
+from utils.suite.command import Command, read_command
 from utils.suite.run import Job, run_command
 
 # ---------------------------------------------------------------------------------------------------------------------
@@ -311,6 +312,36 @@ def test_a_token_that_ray_misses_is_a_line(tmp_path, monkeypatch):
         )
     assert (ended.returncode, ended.stdout, ended.stderr.count("\n")) == (2, "", 1)
     assert "if it wants a token, set RAY_AUTH_MODE=token" in ended.stderr
+
+
+class StandInForRay(types.ModuleType):
+    """What a pool does with Ray; ``init`` notes its arguments."""
+
+    exceptions = types.SimpleNamespace(RayError=RuntimeError)
+
+    def init(self, address=None, **options):
+        self.joined = {"address": address, **options}
+
+    def nodes(self):
+        return [{"Resources": {"CPU": 4}}]
+
+    def remote(self, **_):
+        return lambda function: function
+
+    def shutdown(self):
+        pass
+
+
+@pytest.mark.parametrize("address", ["local", "auto", "127.0.0.1:6379"])
+def test_ray_alone_is_a_local_cluster_whatever_its_environment_says(monkeypatch, address):
+    ray = StandInForRay("ray")
+    monkeypatch.setitem(sys.modules, "ray", ray)
+    monkeypatch.setenv("RAY_ADDRESS", "10.0.0.1:6379")  # Ray reads it, and a file, for no address and for auto
+    monkeypatch.setattr(on_ray, "check_reachable", lambda address: None)
+    words = ["suite.yaml", "--ray", *([] if address == "local" else [address])]
+    on_ray.RayPool(read_command(words), num_cpus=2, threads=1).close()
+    assert ray.joined["address"] == address
+    assert ("num_cpus" in ray.joined) == (address == "local")
 
 
 def test_ray_that_is_missing_is_a_line(monkeypatch):

@@ -61,10 +61,10 @@ class RayPool:
         screen = os.dup(2)
         os.dup2(os.open(os.devnull, os.O_WRONLY), 2)  # Ray's core says many times what its error says once
         os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")
-        where = {"num_cpus": num_cpus, "include_dashboard": False} if address == "local" else {"address": address}
+        local = {"num_cpus": num_cpus, "include_dashboard": False} if address == "local" else {}
         environment = {"env_vars": {"PYTHONPATH": str(ROOT)}}
         try:
-            ray.init(**where, log_to_driver=False, logging_level=logging.ERROR, runtime_env=environment)
+            ray.init(address, **local, log_to_driver=False, logging_level=logging.ERROR, runtime_env=environment)
         except (ConnectionError, RuntimeError, ValueError, ray.exceptions.RayError) as error:
             token = "set RAY_AUTH_MODE=token, and RAY_AUTH_TOKEN or RAY_AUTH_TOKEN_PATH or ~/.ray/auth_token"
             reason = f"({in_one_line(error)}); if it wants a token, {token}"
