@@ -363,7 +363,7 @@ def test_a_summary_with_a_value_of_another_type_is_refused_by_name(runs, tmp_pat
         assert f"summary.json: {message}" in line
 
 
-@pytest.mark.parametrize("content", ["{}", "5", "null", "[1]", "[{}]"])
+@pytest.mark.parametrize("content", ["{}", "5", "null", "[1]", ""])
 def test_an_environment_that_is_none_counts_as_missing(tmp_path, content):
     (tmp_path / "env.json").write_text(content)
     assert read_env(tmp_path) == []

@@ -96,6 +96,32 @@ def test_going_on_with_other_threads_or_another_commit_warns_and_is_noted(finish
     assert (first["threads"], second["threads"], second["commit"]) == (1, 2, "abc123")
 
 
+def test_what_another_version_noted_is_kept_and_compared(finished, run_dir, capsys):
+    (run_dir / "summary.json").unlink()
+    (entry,) = json.loads((run_dir / "env.json").read_text())
+    older = entry | {"torch": "2.0", "gpus": [{"name": "A100"}]}
+    del older["compiled"]
+    newest = {"command": "python modelzoo.py", "precision": "fp16"}  # of torch it says nothing: the one before it does
+    (run_dir / "env.json").write_text(json.dumps([older, newest]))
+    assert run(*finished[1], "--run_dir", run_dir, "--resume") == 0
+    (warning,) = without_progress(capsys.readouterr().err)
+    changes = f"torch 2.0, now {torch.__version__}; precision fp16, now fp32"
+    assert warning.endswith(f"so far with {changes}: results will differ, as the precision changes")
+    *kept, added = json.loads((run_dir / "env.json").read_text())
+    assert kept == [older, newest]
+    assert added.keys() == entry.keys()
+
+
+@pytest.mark.parametrize("content", ["", "{}", "[", "[1]", "null"])
+def test_a_damaged_list_of_invocations_is_kept_as_it_is(finished, run_dir, capsys, content):
+    (run_dir / "summary.json").unlink()
+    (run_dir / "env.json").write_text(content)
+    assert run(*finished[1], "--run_dir", run_dir, "--resume") == 0
+    (warning,) = without_progress(capsys.readouterr().err)
+    assert warning.startswith(f"warning: {run_dir / 'env.json'}: damaged; it is kept as it is")
+    assert (run_dir / "env.json").read_text() == content
+
+
 def test_a_folder_around_the_program_or_git_dir_is_not_its_commit(tmp_path, monkeypatch):
     subprocess.run(["git", "init", "-q", tmp_path], check=True)
     monkeypatch.setenv("GIT_DIR", str(tmp_path / ".git"))

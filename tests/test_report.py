@@ -124,7 +124,8 @@ def run_folders(folders):
 
 def test_report_of_run_folders(every_image, folders, capsys):
     later = INVOCATION.model_copy(update={"commit": "def456"})
-    write_json(folders / "zoo0/env.json", [INVOCATION.model_dump(), later.model_dump()])
+    of_another_version = {"commit": "def456", "host": "node1"}
+    write_json(folders / "zoo0/env.json", [INVOCATION.model_dump(), later.model_dump(), of_another_version])
     assert report.main([*run_folders(folders), "--out", str(folders / "out")]) == 0
     text = capsys.readouterr().out
     assert "80.00 ± 14.14 (2)" in text  # Isolated
@@ -134,6 +135,9 @@ def test_report_of_run_folders(every_image, folders, capsys):
     assert "4 runs, 4 min in all" in text
     assert "left out" in text
     assert "broken is not complete" in text
+    with open(folders / "out/runs.csv", encoding="utf-8") as file:
+        made = {(row["commit"], row["torch"]) for row in csv.DictReader(file)}
+    assert made == {("abc123", "2"), ("abc123; def456", "2; not known")}
     with open(folders / "out/report.csv", encoding="utf-8") as file:
         rows = list(csv.DictReader(file))
     assert [row["method"] for row in rows] == ["continual-b1-e1", "continual-b5-e1"]

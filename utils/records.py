@@ -1,7 +1,7 @@
 """What a run found, typed: a round, the summary, the description of the zoo; and how they read on the screen."""
 
 import itertools
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any, Literal, NamedTuple
 
 import numpy as np
@@ -116,10 +116,10 @@ class Invocation(Frozen):
     precision: str
     compiled: bool
 
-    def changes(self, before: "Invocation") -> str:
-        """What is different from an earlier invocation, in words."""
-        old, new = before.model_dump(exclude={"command"}), self.model_dump(exclude={"command"})
-        return "; ".join(f"{key} {old[key]}, now {new[key]}" for key in new if old[key] != new[key])
+    def changes(self, before: Mapping[str, Any]) -> dict[str, str]:
+        """By key: what is different from an earlier invocation, in words; another version may have had other keys."""
+        now = self.model_dump(exclude={"command"})
+        return {key: f"{key} {before[key]}, now {now[key]}" for key in now if before.get(key, now[key]) != now[key]}
 
 
 class Cost(Frozen):

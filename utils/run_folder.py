@@ -8,8 +8,9 @@ import contextlib
 import json
 import os
 import time
+from collections import ChainMap
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import filelock
 import numpy as np
@@ -71,10 +72,10 @@ def read_zoo(run_dir: Path) -> ZooInfo:
     return _read_json(run_dir / "zoo" / "zoo.json", ZooInfo, "the description of a zoo")
 
 
-def read_env(run_dir: Path) -> list[Invocation]:
-    """The invocations that started and resumed a run; empty if ``env.json`` cannot be read."""
+def read_env(run_dir: Path) -> list[dict[str, Any]]:
+    """The invocations that started and resumed a run, as their versions wrote them; empty if it cannot be read."""
     try:
-        return TypeAdapter(list[Invocation]).validate_json((run_dir / "env.json").read_bytes())
+        return TypeAdapter(list[dict[str, Any]]).validate_json((run_dir / "env.json").read_bytes())
     except (OSError, ValueError):
         return []
 
@@ -239,10 +240,16 @@ class RunFolder:
 
     def _note_invocation(self, now: Invocation) -> None:
         """Add to ``env.json``; warn if the run goes on with something else than before."""
-        entries = read_env(self.path)
-        if entries and (changes := now.changes(entries[-1])):
-            self.screen.warn(f"the run went on so far with {changes}: results may differ in the last digits")
-        files.write_json(self.path / "env.json", [entry.model_dump() for entry in [*entries, now]])
+        path, entries = self.path / "env.json", read_env(self.path)
+        if changes := now.changes(ChainMap(*reversed(entries))):  # from what each key was last
+            outcome = (
+                "will differ, as the precision changes" if "precision" in changes else "may differ in the last digits"
+            )
+            self.screen.warn(f"the run went on so far with {'; '.join(changes.values())}: results {outcome}")
+        if entries or not path.exists():
+            files.write_json(path, [*entries, now.model_dump()])
+        else:
+            self.screen.warn(f"{path}: damaged; it is kept as it is, and this invocation is not noted in it")
 
     def keep(self, event: Round | str, method: "Method") -> None:
         """Keep what the method yielded: a round, or the phase in which a minibatch was done.

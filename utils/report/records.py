@@ -114,7 +114,7 @@ def of_runs(run_dirs: Mapping[tuple[str, str, int], Path]) -> Tables:
         records += [(*name, *place, accuracy) for place, accuracy in places if not np.isnan(accuracy)]
         run = dict(zip(RUN, name, strict=True)) | summary.model_dump() | summary.cost.model_dump()
         for key in HOW_MADE:
-            values = [str(getattr(entry, key) or "not known") for entry in env]
+            values = [str(entry.get(key) or "not known") for entry in env]
             run[key] = "; ".join(dict.fromkeys(values))
         run |= {"settings": settings.model_dump_json(exclude={"benchmark": {"root"}}), "data": _fingerprints(run_dir)}
         runs.append(run)
