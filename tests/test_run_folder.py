@@ -1,8 +1,14 @@
 """One run's folder: what is in it, who may write it, what becomes of one that is there."""
 
 import csv
+import errno
+import fcntl
 import json
+import os
 import signal
+import socket
+import subprocess
+import sys
 
 import numpy as np
 import pytest
@@ -13,7 +19,7 @@ from tests.small_runs import FOUR_TASKS, content_of, rounds_of, run, start, tiny
 from utils.config import FORMAT, read_settings
 from utils.metrics import METRICS
 from utils.records import Record
-from utils.run_folder import is_locked
+from utils.run_folder import is_locked, lock_holder
 
 CONTINUAL = ("--continual", "--tasks_per_round", "2")
 
@@ -181,7 +187,9 @@ def test_a_run_in_hand_is_not_taken_from_its_process_and_a_dead_ones_lock_does_n
     for more in ([], ["--resume"], ["--overwrite"]):
         assert run(*flags, *more) == 2
         (line,) = capsys.readouterr().err.splitlines()
-        assert "another process is writing this run folder" in line
+        holder = f"process {program.pid} on {socket.gethostname()}, since "
+        assert f"another process is writing this folder: {holder}" in line
+        assert line.endswith(f"; if it has died, delete {tmp_path / 'run/.lock'}")
     assert is_locked(tmp_path / "run")
     assert content_of(tmp_path / "run") == before
     program.kill()
@@ -189,6 +197,51 @@ def test_a_run_in_hand_is_not_taken_from_its_process_and_a_dead_ones_lock_does_n
     assert (tmp_path / "run/.lock").exists()
     assert not is_locked(tmp_path / "run")
     assert run(*flags, "--resume") == 0
+
+
+def locks_answer(monkeypatch, number):
+    """Let the file system answer so to whoever asks for a lock."""
+
+    def answer(*_):
+        raise OSError(number, os.strerror(number))
+
+    monkeypatch.setattr(fcntl, "flock", answer)
+
+
+@pytest.mark.parametrize("number", [errno.ENOLCK, errno.ENOTSUP])
+def test_a_folder_that_cannot_be_locked_is_not_written(finished, tmp_path, monkeypatch, capsys, number):
+    locks_answer(monkeypatch, number)
+    assert run(*finished[1], "--run_dir", tmp_path / "run") == 2
+    (line,) = capsys.readouterr().err.splitlines()
+    assert line == f"modelzoo.py: {tmp_path / 'run'}: the folder cannot be written or locked ({os.strerror(number)})"
+    assert not (tmp_path / "run").exists()
+
+
+LEAVE_A_LOCK = "import filelock, os, sys; lock = filelock.SoftFileLock(sys.argv[1]); lock.acquire(); os._exit(1)"
+
+
+@pytest.mark.filterwarnings("ignore:flock not supported")
+def test_where_a_file_system_has_no_locks_a_file_is_the_lock(finished, run_dir, monkeypatch, capsys):
+    locks_answer(monkeypatch, errno.ENOSYS)
+    (run_dir / "summary.json").unlink()
+    flags = [*finished[1], "--run_dir", run_dir, "--resume"]
+    (run_dir / ".lock").write_text("77\nanother_host\n")  # whether that process is alive cannot be seen from here
+    before = content_of(run_dir)
+    assert is_locked(run_dir)
+    capsys.readouterr()
+    assert run(*flags) == 2
+    assert "another process is writing this folder: process 77 on another_host, since" in capsys.readouterr().err
+    assert content_of(run_dir) == before
+    (run_dir / ".lock").unlink()
+    subprocess.run([sys.executable, "-c", LEAVE_A_LOCK, run_dir / ".lock"], check=False)
+    assert (run_dir / ".lock").exists()
+    assert run(*flags) == 0  # that process is dead
+    assert not (run_dir / ".lock").exists()
+
+
+def test_a_lock_of_an_older_version_notes_no_process(tmp_path):
+    (tmp_path / ".lock").touch()
+    assert lock_holder(tmp_path) == f"process not known; if it has died, delete {tmp_path / '.lock'}"
 
 
 # ---- a folder that is there

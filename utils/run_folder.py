@@ -7,6 +7,7 @@ Except for the log and the event files, all other files are written whole or not
 import contextlib
 import json
 import os
+import socket
 import time
 from collections import ChainMap
 from pathlib import Path
@@ -47,6 +48,15 @@ def is_locked(run_dir: Path) -> bool:
     except OSError as error:  # another one than Timeout: the folder may only be read
         return isinstance(error, filelock.Timeout)
     return False
+
+
+def lock_holder(run_dir: Path) -> str:
+    """The process that holds the lock of a run folder, and how to free the folder if it has died, in words."""
+    lock, holder = run_dir / ".lock", "not known"
+    with contextlib.suppress(OSError, ValueError):  # free by now, or an older version's, which noted nothing
+        pid, host = lock.read_text(encoding="utf-8").split()[:2]
+        holder = f"{pid} on {host}, since {time.ctime(lock.stat().st_mtime)}"
+    return f"process {holder}; if it has died, delete {lock}"
 
 
 def learner_path(run_dir: Path, round_id: int) -> Path:
@@ -137,7 +147,7 @@ class RunFolder:
             problem = self._hold()
             self._look()
             if problem and not self.complete:
-                raise UserError(f"{self.path}: the folder cannot be written ({problem.strerror})")
+                raise UserError(f"{self.path}: the folder cannot be written or locked ({problem.strerror})")
         except BaseException:
             self.__exit__()
             raise
@@ -150,9 +160,10 @@ class RunFolder:
         self._lock.release()
 
     def _hold(self) -> OSError | None:
-        """Make the folder if it is missing, and lock it; returns why it cannot be written, if so.
+        """Make the folder if it is missing, and lock it; returns why it cannot be written or locked, if so.
 
-        A lock ends with the process that holds it.
+        A lock ends with the process that holds it. Where the file system has no such locks (ENOSYS), filelock takes the
+        file itself for the lock: one that a killed process left behind ends when another process of its host looks.
         """
         if self.path.exists() and not self.path.is_dir():
             raise UserError(f"{self.path}: a file, not a folder")
@@ -160,8 +171,11 @@ class RunFolder:
         try:
             self.path.mkdir(parents=True, exist_ok=True)
             self._lock.acquire()
+            if not isinstance(self._lock, filelock.SoftFileLock):  # which notes the process itself
+                (self.path / ".lock").write_text(f"{os.getpid()}\n{socket.gethostname()}\n", encoding="utf-8")
         except filelock.Timeout as error:
-            raise UserError(f"{self.path}: another process is writing this run folder") from error
+            self._made.clear()  # that process may just have made the lock
+            raise UserError(f"{self.path}: another process is writing this folder: {lock_holder(self.path)}") from error
         except OSError as error:
             return error
         return None
