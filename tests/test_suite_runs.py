@@ -76,17 +76,6 @@ def test_a_run_that_is_to_stop_gets_the_signal_once_and_its_time(stand_in):
     assert not is_locked(job.run_dir)
 
 
-def test_a_folder_that_another_process_writes_is_waited_for(stand_in):
-    job = stand_in("do")
-    job.run_dir.mkdir(parents=True)
-    with ThreadPoolExecutor(1) as threads:
-        with filelock.FileLock(job.run_dir / ".lock"):
-            future = threads.submit(run_command, job, {}, lambda: False)
-            time.sleep(0.3)
-            assert not future.done()
-        assert future.result().status == "done"
-
-
 def run_jobs(jobs, num_slots=2):
     pool = suite_run.LocalPool([{}] * num_slots)
     try:
@@ -105,6 +94,30 @@ def test_a_failed_run_does_not_stop_the_others(stand_in, capsys):
     assert "         Died: killed by signal 9; the suite, started again, goes on with it" in lines
     assert any(line.startswith("failed   fail s1   [") for line in lines)
     assert lines[-1].endswith("[4 of 4]") or "         log: " in lines[-1]
+
+
+def test_a_folder_that_another_process_writes_is_waited_for_while_other_runs_go_on(stand_in, monkeypatch, capsys):
+    taken, other = stand_in("do", "s0"), stand_in("do", "s1")
+    monkeypatch.setattr(suite_run, "POLL_SEC", 0.01)
+    taken.run_dir.mkdir(parents=True)
+    lock = taken.run_dir / ".lock"
+
+    def hold():
+        with filelock.FileLock(lock):
+            lock.write_text("77\nnode7\n")
+            held.set()
+            wait_for(other.run_dir / "summary.json")
+            assert not (taken.run_dir / "summary.json").exists()
+
+    held = threading.Event()
+    with ThreadPoolExecutor(1) as threads:
+        holding = threads.submit(hold)
+        held.wait()
+        assert run_jobs([taken, other], num_slots=1) == {"done": 2}
+        holding.result()
+    (waits,) = [line for line in capsys.readouterr().out.splitlines() if not line.startswith(("begins", "done"))]
+    assert waits.startswith("waits    do s0, for process 77 on node7, since ")
+    assert waits.endswith(f"; if it has died, delete {lock}")
 
 
 @pytest.mark.parametrize("name", ["SIGTERM", "SIGUSR1", "SIGUSR2", "SIGXCPU"])

@@ -40,6 +40,7 @@ def run_all(jobs: Sequence[Job], pool: run.LocalPool | RayPool, stop: StopSignal
     """Run all jobs, and show when each begins and how it ends; returns how many are done, failed and stopped."""
     count = collections.Counter[str]()
     waiting = {job: run.log_size(job) for job in jobs}  # a log grows when its job begins, on any machine
+    told = set[Job]()  # for which other processes are waited
     job_of = {pool.submit(job): job for job in jobs}
     bar = tqdm(total=len(jobs), unit="run", disable=None, dynamic_ncols=True, smoothing=0)
     while job_of:
@@ -54,6 +55,12 @@ def run_all(jobs: Sequence[Job], pool: run.LocalPool | RayPool, stop: StopSignal
             if future in ended:
                 del job_of[future]
                 outcome = outcome_of(future, stop.received)
+                if outcome.status == "waits":
+                    job_of[pool.submit(job)] = job  # behind the others
+                    if job not in told:
+                        told.add(job)
+                        say(f"waits    {job.name}, for {outcome.detail}")
+                    continue
                 count[outcome.status] += 1
                 bar.update()
                 say(f"{outcome.status:<7}  {job.name}   [{count.total()} of {len(jobs)}]")

@@ -16,7 +16,7 @@ from typing import Literal, NamedTuple
 from utils.command_line import command_line
 from utils.errors import UserError
 from utils.process import ROOT
-from utils.run_folder import is_complete, is_locked
+from utils.run_folder import is_complete, is_locked, lock_holder
 
 PROGRAM = ROOT / "modelzoo.py"
 POLL_SEC = 0.2
@@ -42,9 +42,9 @@ class Job(NamedTuple):
 
 
 class Outcome(NamedTuple):
-    """How a job ended, and the reason if it was not done."""
+    """How a job ended, and the reason if it was not done; a job that waits is to be submitted again."""
 
-    status: Literal["done", "failed", "stopped"]
+    status: Literal["done", "failed", "stopped", "waits"]
     detail: str = ""
 
 
@@ -60,8 +60,8 @@ class Died(Exception):
 def run_command(job: Job, environment: Mapping[str, str], stopping: Callable[[], bool]) -> Outcome:
     """Begin the run, or go on with it, and wait for its end.
 
-    If another process is writing the folder, such as a run that outlived its suite, it is waited for: after that the
-    run is complete, or it goes on here.
+    If another process is writing the folder, such as a run that outlived its suite, the job waits: after that the run
+    is complete, or it goes on here.
 
     Args:
         job: The run.
@@ -76,8 +76,8 @@ def run_command(job: Job, environment: Mapping[str, str], stopping: Callable[[],
         if stopping():
             return Outcome("stopped")
         if is_locked(job.run_dir):
-            time.sleep(5 * POLL_SEC)
-            continue
+            time.sleep(25 * POLL_SEC)
+            return Outcome("waits", lock_holder(job.run_dir))
         status, said = _run_process(job, environment, stopping)
         if is_complete(job.run_dir) or is_locked(job.run_dir) or stopping():
             continue  # is_locked: another process was quicker to take the folder
