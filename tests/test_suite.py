@@ -6,6 +6,7 @@ import shlex
 from pathlib import Path
 
 import pytest
+from joblib.externals.loky.backend import context
 
 from tests.make_runs import COLUMN, ROOT, continual, make_run, write_suite
 from utils.command_line import Grow, read_command
@@ -200,6 +201,14 @@ def test_dry_run_prints_commands_and_writes_nothing(tmp_path, capsys):
     assert f"--seed 5 --run_dir {tmp_path}/runs/isolated/digits/s5 --resume --device cpu --threads 3 --no_dow" in out
     assert "# 2 runs, 0 of them complete" in out
     assert list(tmp_path.iterdir()) == [path]
+
+
+def test_a_containers_quota_and_the_affinity_count_as_cores(monkeypatch):
+    monkeypatch.setattr(context.os, "cpu_count", lambda: 64)
+    monkeypatch.setattr(context, "_cpu_count_affinity", lambda _: 32)
+    for quota, cores in ((64, 32), (2, 2)):
+        monkeypatch.setattr(context, "_cpu_count_cgroup", lambda _, quota=quota: quota)
+        assert suite_run.num_cores() == cores
 
 
 def test_slots_share_out_the_cores_or_the_gpus(monkeypatch):

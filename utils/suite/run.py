@@ -13,6 +13,8 @@ from concurrent.futures import Future, ThreadPoolExecutor
 from pathlib import Path
 from typing import Literal, NamedTuple
 
+import joblib
+
 from utils.command_line import command_line
 from utils.errors import UserError
 from utils.process import ROOT
@@ -141,8 +143,8 @@ class LocalPool:
 
 
 def num_cores() -> int:
-    """The number of CPU cores that this process may use."""
-    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+    """The number of CPU cores that this process may use, by its affinity and its container's quota."""
+    return joblib.cpu_count()
 
 
 def visible_gpus(device: str) -> list[str]:
