@@ -168,27 +168,37 @@ def begun(log: Path) -> int:
 
 
 def test_a_suite_end_to_end(tmp_path):
-    """One run is done, another fails; the second time the first is not run again."""
-    damaged = {"benchmark": str(ROOT / "config/dataset/split_mnist.yaml"), "recipe": str(CONV)}
-    (tmp_path / "data").mkdir()
-    (tmp_path / "data/mnist.npz").write_bytes(b"no archive")
+    """One run is done, another fails; the second time the first is not run again, and its data are not needed."""
     here = {"benchmark": str(write_benchmark(tmp_path, per_class=8)), "recipe": str(CONV), "flags": "--task_ids 0"}
-    columns = {"Here": here, "Damaged": damaged}
+    columns = {"Here": here, "Damaged": here | {"flags": "--task_ids 0 --model nonsense"}}
     path = write_suite(tmp_path / "try.yaml", columns=columns, rows={"Isolated": "--continual --tasks_per_round 1"})
-    status, out, err = finish(path, "--no_download", "--data_dir", str(tmp_path / "data"))
+    status, out, err = finish(path, "--no_download")
     assert (status, err) == (1, "")
     assert "failed   Isolated / Damaged / seed 0" in out
     assert "exit status 2" in out
-    assert "mnist.npz: " in out
+    assert "model: expected one of" in out
     assert "2 runs: 0 were complete before, 1 done, 1 failed" in out
     folder = tmp_path / "runs/try/isolated"
     assert (folder / "here/s0/summary.json").exists()
     assert begun(folder / "here/s0.log") == 1
     assert "--no_download" in (folder / "here/s0.log").read_text()
+    (tmp_path / "tiny.npz").unlink()
     status, out, _ = finish(path, "--only", "here")
     assert status == 0
     assert "1 runs: 1 were complete before, 0 done, 0 failed" in out
     assert begun(folder / "here/s0.log") == 1
+
+
+def test_data_that_are_missing_are_told_before_any_run_begins(tmp_path):
+    names = ("split_mnist", "split_miniimagenet", "split_digits")
+    columns = {name: {"benchmark": str(ROOT / f"config/dataset/{name}.yaml"), "recipe": str(CONV)} for name in names}
+    path = write_suite(tmp_path / "try.yaml", columns=columns, seeds=[0, 1])
+    status, out, err = finish(path, "--no_download", "--data_dir", str(tmp_path / "data"))
+    assert (status, out) == (2, "")
+    first, second, last = err.splitlines()
+    assert {line.partition(".yaml: ")[0].rpartition("/")[2] for line in (first, second)} == {*names[:2]}
+    assert last.startswith("utils.suite: no run was started")
+    assert list(tmp_path.iterdir()) == [path]
 
 
 def write_long_suite(folder: Path) -> Path:

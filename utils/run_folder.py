@@ -256,10 +256,8 @@ class RunFolder:
         """Add to ``env.json``; warn if the run goes on with something else than before."""
         path, entries = self.path / "env.json", read_env(self.path)
         if changes := now.changes(ChainMap(*reversed(entries))):  # from what each key was last
-            outcome = (
-                "will differ, as the precision changes" if "precision" in changes else "may differ in the last digits"
-            )
-            self.screen.warn(f"the run went on so far with {'; '.join(changes.values())}: results {outcome}")
+            how = "will differ, as the precision changes" if "precision" in changes else "may differ in the last digits"
+            self.screen.warn(f"the run went on so far with {'; '.join(changes.values())}: results {how}")
         if entries or not path.exists():
             files.write_json(path, [*entries, now.model_dump()])
         else:

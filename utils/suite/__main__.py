@@ -2,8 +2,9 @@
 
     python -m utils.suite config/suite/demo.yaml --jobs 2
 
-Complete runs are skipped, interrupted ones are resumed. Exit status: 0 all runs are complete; 1 some failed;
-2 a mistake in the command or its files, found before anything starts; 3 stopped by a signal, the runs' states saved.
+Complete runs are skipped, interrupted ones are resumed, and for those of another process it waits. Exit status: 0 all
+runs are complete; 1 some failed; 2 a mistake in the command or its files, or data that are missing, found before any
+run starts; 3 stopped by a signal, the runs' states saved.
 """
 
 import collections
@@ -128,7 +129,6 @@ def run_suite(command: Command, argv: Sequence[str]) -> int:
     if command.dry_run:
         print_plan(jobs)
         return 0
-    file.make_folder(folder)
     todo = [job for job in jobs if not is_complete(job.run_dir)]
     pool: run.LocalPool | RayPool = run.LocalPool(slots)
     if command.ray and todo:
@@ -136,6 +136,9 @@ def run_suite(command: Command, argv: Sequence[str]) -> int:
     stop = StopSignal()  # after Ray, which takes SIGTERM for itself
     stop.defer()
     with contextlib.closing(pool):
+        if todo and not run.has_data(todo):
+            raise UserError("no run was started, because their data are not as they should be")
+        file.make_folder(folder)
         count = run_all(todo, pool, stop)
     return print_end(command, argv, count, num_before=len(jobs) - len(todo))
 

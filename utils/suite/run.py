@@ -3,6 +3,7 @@
 On this machine a thread for each run at a time waits for the run's process.
 """
 
+import json
 import os
 import subprocess
 import sys
@@ -53,6 +54,13 @@ class Outcome(NamedTuple):
 def log_size(job: Job) -> int:
     """The size of the job's log, in bytes; 0 if there is none."""
     return job.log.stat().st_size if job.log.exists() else 0
+
+
+def has_data(jobs: Sequence[Job]) -> bool:
+    """Load the data of all jobs, in a process that downloads what it may and prints a line for each mistake."""
+    look = [sys.executable, "-W", "ignore", "-m", "datasets.build_dataset"]  # the runs themselves will warn
+    words = json.dumps([job.argv for job in jobs])
+    return subprocess.run(look, input=words, text=True, check=False, start_new_session=True).returncode <= 0
 
 
 class Died(Exception):
