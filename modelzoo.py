@@ -130,7 +130,7 @@ class ModelZoo(Method):
         candidates = [t for t in self.allowed if t not in new and len(self.allowed[t])]
         if self.settings.warm_start and self.round_id == 0:
             return candidates, {}
-        num_drawn = min(self.settings.tasks_per_round - len(new), len(candidates))
+        num_drawn = min(self.settings.max_per_round - len(new), len(candidates))
         if num_drawn == 0:
             return new, {}
         weights = np.ones(len(candidates)) if self.settings.naive else boosting_weights(self.losses(candidates))
@@ -199,7 +199,7 @@ class ModelZoo(Method):
     def record(self, training: Training[MultiHead], weights: dict[int, float], probabilities: Probabilities) -> Record:
         """The round's record: the zoo's losses and accuracies on all tasks seen, and the new learner's own accuracy."""
         seen = sorted(self.allowed)
-        is_replayed = self.settings.continual and self.settings.tasks_per_round > 1
+        is_replayed = self.settings.continual and self.settings.max_per_round > 1
         return Record(
             round=self.round_id,
             tasks=list(probabilities),

@@ -56,7 +56,7 @@ BAD_INPUT = [
     ("no tasks", "--data_config bad.yaml", {"bad.yaml": "dataset: cifar100\ntasks: []\n"}, ["bad.yaml", "tasks"]),
     ("fraction", "--continual --replay_frac 1.5", {}, ["--replay_frac", "1.5"]),
     ("no tasks a round", "--tasks_per_round 0", {}, ["--tasks_per_round", "0"]),
-    ("no such task", "--task_ids 0 4", {}, ["--task_ids", "0..3", "[0, 4]"]),
+    ("no such task", "--task_ids 0 4", {}, ["--task_ids", "0..3", "or all, got '0 4'"]),
     ("warm start", "--continual --warm_start", {}, ["--warm_start", "--continual"]),
     ("replay without time", "--replay_frac 0.5", {}, ["--replay_frac", "--continual"]),
     ("no data", "--data_config c.yaml", {"c.yaml": CIFAR}, ["cifar100.npz", "--no_download", "torchvision"]),

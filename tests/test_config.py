@@ -106,7 +106,8 @@ def test_the_defaults_are_the_designs():
         (["--epochs", "3"], "epochs", 3),
         (["--continual"], "continual", True),
         (["--tasks_per_round", "1"], "tasks_per_round", 1),
-        (["--tasks_per_round", "all"], "tasks_per_round", 2),
+        (["--tasks_per_round", "all"], "tasks_per_round", "all"),
+        (["--tasks_per_round", "all"], "max_per_round", 2),
         (["--num_rounds", "7"], "num_rounds", 7),
         (["--continual", "--replay_frac", "0.1"], "replay_frac", 0.1),
         (["--samples", "9"], "samples", 9),
@@ -120,8 +121,7 @@ def test_the_defaults_are_the_designs():
 def test_each_flag_reaches_the_settings(files, flag, key, value):
     without, chosen = resolved(*files()), resolved(*files(), *flag)
     assert getattr(chosen, key) == value
-    if flag != ["--tasks_per_round", "all"]:
-        assert getattr(without, key) != value
+    assert getattr(without, key) != value
 
 
 @pytest.mark.parametrize(
@@ -170,19 +170,22 @@ BAD_FLAGS = {
     "--replay_frac -0.1 --continual": "--replay_frac: .* 0, got '-0.1'",
     "--replay_frac nan --continual": "--replay_frac: .*got 'nan'",
     "--replay_frac 0.5": "--replay_frac: expected 1 without --continual.* got 0.5",
-    "--tasks_per_round 0": "--tasks_per_round: .* 1, got '0'",
-    "--tasks_per_round some": "--tasks_per_round: expected .*got 'some'",
-    "--num_rounds 0": "--num_rounds: .* 1, got '0'",
-    "--num_rounds 3 --continual": "--num_rounds: expected at most 2, a round a task, got 3",
-    "--num_rounds 1000000000000": "--num_rounds: expected .* 100000, got '1000000000000'",
-    "--samples 0": "--samples: .* 1, got '0'",
+    "--tasks_per_round 0": "--tasks_per_round: .* 1, or all, got '0'",
+    "--tasks_per_round some": "--tasks_per_round: expected a valid integer, or all, got 'some'",
+    "--num_rounds 0": "--num_rounds: .* 1, or all, got '0'",
+    "--num_rounds none": "--num_rounds: expected a valid integer, or all, got 'none'",
+    "--num_rounds 3 --continual": "--num_rounds: expected at most 2, a round a task, or all, got 3",
+    "--num_rounds 1000000000000": "--num_rounds: expected .* 100000, or all, got '1000000000000'",
+    "--samples 0": "--samples: .* 1, or all, got '0'",
+    "--samples none": "--samples: expected a valid integer, or all, got 'none'",
     "--seed -1": "--seed: .* 0, got '-1'",
-    "--task_ids 0 2": r"--task_ids: expected ids 0\.\.1, each once, got \[0, 2\]",
-    "--task_ids 1 1": r"--task_ids: expected ids 0\.\.1, each once, got \[1, 1\]",
-    "--task_ids -1": "--task_ids",
+    "--task_ids 0 2": r"--task_ids: expected ids 0\.\.1, each once, or all, got '0 2'",
+    "--task_ids 1 1": r"--task_ids: expected ids 0\.\.1, each once, or all, got '1 1'",
+    "--task_ids -1": "--task_ids: .*, or all, got '-1'",
+    "--task_ids all 0": "--task_ids: .*, or all, got 'all 0'",
     "--warm_start --continual": "--warm_start: expected without --continual",
-    "--threads 0": "--threads: .* 1, got '0'",
-    "--threads 99999999999": "--threads: .* 10000, got '99999999999'",
+    "--threads 0": "--threads: .* 1, or all, got '0'",
+    "--threads 99999999999": "--threads: .* 10000, or all, got '99999999999'",
     "--checkpoint_every_sec -1": "--checkpoint_every_sec: .* 0, got '-1'",
     "--resume --overwrite": "--resume and --overwrite exclude each other",
     "--no_such_flag": "--no_such_flag",

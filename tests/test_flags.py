@@ -2,11 +2,12 @@
 
 import pytest
 
-from tests.small_runs import run, settings, tiny_flags
+from tests.small_runs import FOUR_TASKS, rounds_of, run, settings, tiny_flags
 from tests.tiny_zoo import make_tasks, records
 from utils.command_line import read_command
-from utils.config import Recipe, settings_to_yaml
+from utils.config import OR_ALL, Recipe, settings_to_yaml
 from utils.errors import UserError
+from utils.suite.file import FIELDS
 
 OTHER = {  # another value for each key of the recipe, as text, and how it stands in a run's name
     "model": ("wrn10_1", "wrn10_1", "modelwrn10_1"),
@@ -137,19 +138,105 @@ def test_another_benchmark_or_recipe_stands_in_place_of_the_configs(flags, tmp_p
 
 @pytest.mark.parametrize(("num_rounds", "after"), [(4, 2), (3, 3)])
 def test_a_round_a_task_stays_a_round_a_task(tmp_path, num_rounds, after):
-    path = config(tmp_path, num_rounds=num_rounds, continual=False)
+    path = config(tmp_path, num_rounds=num_rounds, continual=False)  # as an older version wrote it
     fewer = read_command(["--config", path, "--task_ids", "3", "1", "--tasks_per_round", "all"]).settings
     assert fewer.benchmark.tasks == ((6, 7), (2, 3))
-    assert (fewer.num_rounds, fewer.tasks_per_round) == (after, 2)
+    assert (fewer.num_rounds, fewer.max_per_round) == (after, 2)
     assert fewer.run_name.startswith("tiny-t3_1-small-multitask-b2")
+
+
+@pytest.mark.parametrize(
+    ("given", "then", "rounds_and_b"),
+    [
+        ([], [], (3, 5)),
+        (["--tasks_per_round", "all"], [], (3, 3)),
+        (["--tasks_per_round", "2"], [], (3, 2)),
+        (["--num_rounds", "2"], [], (2, 5)),  # the number of tasks, but given as a number
+        (["--num_rounds", "all"], [], (3, 5)),
+        (["--num_rounds", "1", "--tasks_per_round", "all"], [], (1, 3)),
+        (["--num_rounds", "1"], ["--num_rounds", "all"], (3, 5)),
+        (["--num_rounds", "2"], ["--num_rounds", "all", "--task_ids", "0"], (1, 5)),
+        (["--num_rounds", "2"], ["--task_ids", "0"], (2, 5)),
+        ([], ["--num_rounds", "2"], (2, 5)),
+        ([], ["--task_ids", "0"], (1, 5)),
+        (["--task_ids", "1"], ["--task_ids", "all"], (3, 5)),
+        (["--tasks_per_round", "2"], ["--tasks_per_round", "all"], (3, 3)),
+        (["--tasks_per_round", "all"], ["--task_ids", "2", "0"], (2, 2)),
+    ],
+    ids=str,
+)
+def test_all_stays_all_with_another_benchmark(tmp_path, given, then, rounds_and_b):
+    flags = tiny_flags(tmp_path, FOUR_TASKS[:2])
+    path = tmp_path / "config.yaml"
+    path.write_text(settings_to_yaml(read_command([*flags, *given]).settings))
+    for _ in range(2):  # what came out is as good as what went in
+        more = tiny_flags(tmp_path, FOUR_TASKS[:3])[:2]
+        chosen = read_command(["--config", str(path), *more, *then]).settings
+        assert (chosen.num_rounds, chosen.max_per_round) == rounds_and_b
+        path.write_text(settings_to_yaml(chosen))
+
+
+def test_a_multi_head_run_again_with_more_tasks_has_them_all(tmp_path):
+    for name in ("two", "three"):
+        (tmp_path / name).mkdir()
+    few, more = (tiny_flags(tmp_path / name, FOUR_TASKS[:n]) for name, n in (("two", 2), ("three", 3)))
+    assert run(*few, "--num_rounds", 1, "--tasks_per_round", "all", "--run_dir", tmp_path / "few") == 0
+    again = ["--config", tmp_path / "few/config.yaml", *more[:2], "--run_dir", tmp_path / "more"]
+    assert run(*again) == 0
+    assert [record["tasks"] for record in rounds_of(tmp_path / "more")] == [[0, 1, 2]]
+    assert "tasks_per_round: all\n" in (tmp_path / "more/config.yaml").read_text()
+
+
+def test_all_and_the_number_that_it_stands_for_are_one_computation():
+    every, four, three = (settings(tasks_per_round=b) for b in ("all", 4, 3))
+    assert every.run_name == four.run_name == "tiny-small-continual-b4-e1-s0"
+    assert every.differences(four) == four.differences(every) == {}
+    assert every.differences(three) == {"tasks_per_round": (4, 3)}
+    assert records(make_tasks(), every) == records(make_tasks(), four)
+
+
+UNSET = {  # by flag: a value, and what the setting is with `all`
+    "samples": ("9", None),
+    "num_rounds": ("2", 4),
+    "tasks_per_round": ("2", "all"),
+    "threads": ("2", None),
+}
+
+
+@pytest.mark.parametrize(("key", "given", "unset"), [(key, *rest) for key, rest in UNSET.items()])
+def test_what_is_optional_can_be_unset(flags, tmp_path, key, given, unset):
+    assert UNSET.keys() == OR_ALL.keys()
+    command = read_command([*flags, f"--{key}", given, f"--{key}", "all"])
+    assert getattr(command.options if key == "threads" else command.settings, key) == unset
+    if key != "threads":
+        path = config(tmp_path, continual=False, **{key: int(given)})
+        assert getattr(read_command(["--config", path, f"--{key}", "all"]).settings, key) == unset
+        assert getattr(read_command(["--config", path]).settings, key) == int(given)
+
+
+@pytest.mark.parametrize("key", [key for key, field in FIELDS.items() if field.annotation is bool])
+def test_what_is_on_or_off_can_be_switched_both_ways_beside_a_config(tmp_path, key):
+    path = config(tmp_path, continual=False)
+    for value in (True, False, True):
+        chosen = read_command(["--config", path, f"--{key}", str(value).lower()]).settings
+        assert getattr(chosen.recipe if key in Recipe.model_fields else chosen, key) is value
+        (tmp_path / "config.yaml").write_text(settings_to_yaml(chosen))
+
+
+@pytest.mark.parametrize(("key", "given", "value"), [(key, *rest[:2]) for key, rest in OTHER.items()])
+def test_a_recipes_key_can_be_set_back_beside_a_config(tmp_path, key, given, value):
+    plain = settings(method="sgd", tasks_per_round=5)
+    path = config(tmp_path, method="sgd", tasks_per_round=5, recipe={key: value}, changed=(key,))
+    back = read_command(["--config", path, f"--{key}", str(getattr(plain.recipe, key)).lower()]).settings
+    assert back.differences(plain) == {}
 
 
 @pytest.mark.parametrize(
     ("words", "message"),
     [
         ("--continual false --replay_frac 0.5", "--replay_frac: expected 1 without --continual"),
-        ("--task_ids 4", r"--task_ids: expected ids 0\.\.3, each once, got \[4\]"),
-        ("--num_rounds 9", "--num_rounds: expected at most 4, a round a task, got 9"),
+        ("--task_ids 4", r"--task_ids: expected ids 0\.\.3, each once, or all, got '4'"),
+        ("--num_rounds 9", "--num_rounds: expected at most 4, a round a task, or all, got 9"),
     ],
 )
 def test_a_mistake_beside_a_config_is_one_line(tmp_path, words, message):

@@ -315,10 +315,25 @@ def test_a_run_with_all_tasks_a_round_grows_twice(tmp_path):
     data = {"dataset": "npz", "root": "tiny.npz"}
     few = [write_yaml(tmp_path / f"{n}.yaml", **data, tasks=[list(t) for t in FOUR_TASKS[:n]]) for n in (2, 3)]
     grown = ["--run_dir", tmp_path / "grown", "--resume"]
-    for more in (["--data_config", few[0]], ["--data_config", few[1]], [], []):
+    for more in (["--data_config", few[0]], ["--data_config", few[1]]):
         assert run(*flags, *more, *grown) == 0
+    again = ["--config", tmp_path / "grown/config.yaml", *flags[:2]]  # `all` is now of all four
+    for words in (again, flags, again):
+        assert run(*words, *grown) == 0
     assert run(*flags, "--run_dir", tmp_path / "whole") == 0
     assert results_of(tmp_path / "grown") == results_of(tmp_path / "whole")
+
+
+def test_a_run_with_the_number_goes_on_with_all_and_the_reverse(finished, tmp_path):
+    four, every = ([*finished[1], "--tasks_per_round", b, "--run_dir", tmp_path / "run"] for b in (4, "all"))
+    assert run(*four, "--num_rounds", 1) == 0
+    first = rounds_of(tmp_path / "run")
+    for flags in (every, four):
+        assert run(*flags, "--num_rounds", 1, "--resume") == 0
+        assert rounds_of(tmp_path / "run") == first
+    assert run(*every, "--num_rounds", 2, "--resume") == 0  # it grows
+    assert rounds_of(tmp_path / "run")[:1] == first
+    assert run(*four, "--num_rounds", 3, "--resume") == 0
 
 
 def test_a_run_does_not_grow_with_another_b_than_its_rounds_had(finished, tmp_path, capsys):

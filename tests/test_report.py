@@ -209,6 +209,50 @@ def test_runs_on_benchmarks_of_one_name_and_other_tasks_are_not_compared(tmp_pat
     assert "Wilcoxon" not in text
 
 
+def test_all_and_its_number_are_one_method(folders, capsys):
+    for seed, b in enumerate(("all", "5", "all")):
+        chosen = settings("--tasks_per_round", b, "--epochs", "7", "--seed", str(seed))
+        make_run(folders / f"every{seed}", chosen, continual(*[0.9] * 5))
+    found, _ = of_folders([folders / f"every{seed}" for seed in range(3)])
+    assert found.runs["method"].tolist() == ["continual-b5-e7"] * 3
+    make_run(
+        folders / "same", settings("--tasks_per_round", "5", "--epochs", "7", "--seed", "0"), continual(*[0.9] * 5)
+    )
+    assert report.main([str(folders / "every0"), str(folders / "same")]) == 2
+    assert "same: the same settings and seed as " in capsys.readouterr().err
+
+
+def test_one_task_is_isolated_and_two_are_a_pair_with_all_too(tmp_path):
+    ids = {"one": ["--task_ids", "3"], "pair": ["--task_ids", "3", "1", "--continual", "false", "--num_rounds", "1"]}
+    for name, flags in ids.items():
+        make_run(tmp_path / name, settings(*flags, "--tasks_per_round", "all"), [[0.5] * (len(flags) > 2) + [0.9]])
+    one, pair = (make_results(of_folders([tmp_path / name])[0], [])[0] for name in ids)
+    assert (one.is_isolated, one.is_pair, pair.is_isolated, pair.is_pair) == (True, False, False, True)
+
+
+@pytest.mark.parametrize(
+    ("argv", "message"),
+    [
+        (["true", "--suite", "config/suite/demo.yaml", "--bold_best"], "--suite SUITE.yaml or --records DIR, got true"),
+        (["--records", "x", "lr=0.1"], "--suite SUITE.yaml or --records DIR, got lr=0.1"),
+        (["lr=0.1"], "lr=0.1: not a run folder"),
+        (["-out", "x"], "unrecognized arguments: -out"),
+        ([], "--suite SUITE.yaml or --records DIR, got none of them"),
+    ],
+)
+def test_a_word_that_is_not_expected_is_named(argv, message, capsys):
+    assert report.main(argv) == 2
+    err = capsys.readouterr().err
+    assert message in err
+    assert err.count("\n") == 1
+
+
+def test_run_folders_may_stand_on_both_sides_of_a_flag(folders, capsys):
+    first, *others = run_folders(folders)
+    assert report.main([first, "--bold_best", *others]) == 0
+    assert "85.00 ± 7.07 (2)" in capsys.readouterr().out
+
+
 def test_crosses_are_those_of_isolated_with_the_same_recipe_and_epochs(folders):
     alone, zoo = make_results(of_folders([folders / "alone0", folders / "zoo0"])[0], [])
     make_run(folders / "long", settings("--epochs", "9", "--seed", "0"), continual(*[0.9] * 5))

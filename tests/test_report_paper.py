@@ -251,6 +251,12 @@ def test_methods_with_the_same_value_are_curves_of_their_own():
     assert three.x.tolist() == [0.01, 0.1]
 
 
+def test_all_stands_at_the_number_of_tasks():
+    results = [result(b, 0.5, flags=["--tasks_per_round", b]) for b in ("1", "all", "2")]
+    (curve,), ticks, numeric = sweep_curves(results, "tasks_per_round")
+    assert (curve.x.tolist(), list(ticks.values()), numeric) == ([1, 2, 5], ["1", "2", "5"], True)
+
+
 @pytest.mark.parametrize("sweep", ["epochs", "samples", "validation", "lr", "model", "nesterov"])
 def test_a_suite_sweeps_any_setting(tmp_path, sweep):
     assert read_suite(write_suite(tmp_path / "suite.yaml", sweep=sweep)).sweep == sweep

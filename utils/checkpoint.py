@@ -112,7 +112,7 @@ def check_settings(old: Settings, asked: Settings, *, num_rounds_done: int) -> N
         and asked.benchmark.tasks[: len(old.benchmark.tasks)] == old.benchmark.tasks
         and asked.benchmark.names[: len(old.benchmark.names)] == old.benchmark.names
         # B may differ if it made no difference so far, as `all` does with more tasks.
-        and min(old.tasks_per_round, old.num_rounds) == min(asked.tasks_per_round, old.num_rounds)
+        and min(old.max_per_round, old.num_rounds) == min(asked.max_per_round, old.num_rounds)
     )
     if differing and not grows:
         listed = "; ".join(f"{key} {short(now)} (the run has {short(had)})" for key, (had, now) in differing.items())

@@ -11,6 +11,7 @@ from pydantic import BaseModel
 from pydantic_core import PydanticUndefined
 
 from utils.config import (
+    OR_ALL,
     Benchmark,
     Frozen,
     Options,
@@ -76,8 +77,7 @@ def build_parser() -> argparse.ArgumentParser:
     what.add_argument("--config", **path, help="a run folder's config.yaml; flags override it")
     what.add_argument("--data_config", **path, help="the benchmark (config/dataset/coarse_cifar100.yaml)")
     what.add_argument("--hp_config", **path, help="the recipe (config/hyperparam/wrn.yaml)")
-    only = "only these tasks of the benchmark, in this order (all)"
-    what.add_argument("--task_ids", type=int, nargs="+", metavar="I", help=only)
+    what.add_argument("--task_ids", nargs="+", metavar="I", help="only these tasks, in this order, or all (all)")
     add_flags(what, Settings, on_or_off=True)
     recipe = parser.add_argument_group("override the recipe (in brackets: the default)")
     add_flags(recipe, Recipe, on_or_off=True)
@@ -105,7 +105,7 @@ def add_flags(
     for name, field in model.model_fields.items():
         if field.description is None:
             continue
-        how: dict[str, Any] = {"metavar": _metavar(name, field.annotation)}
+        how: dict[str, Any] = {"metavar": "N|all" if name in OR_ALL else _metavar(name, field.annotation)}
         if field.annotation is bool:
             how = how | {"nargs": "?", "const": "true"} if on_or_off else {"action": "store_true"}
         default = f" ({field.default})" if field.default not in (None, "", False, PydanticUndefined) else ""
@@ -129,7 +129,8 @@ def read_command(argv: Sequence[str]) -> Grow | Use:
     Raises:
         UserError: There is a mistake in a flag or a file.
     """
-    given = vars(build_parser().parse_args(argv))
+    given = vars(build_parser().parse_intermixed_args(argv))
+    given |= {key: OR_ALL[key] for key in OR_ALL if given.get(key) == "all"}
     evaluate, predict, task, images = (given.pop(key, "") for key in ("evaluate", "predict", "task", "images"))
     options = validate(Options, {key: given.pop(key) for key in Options.model_fields if key in given})
     if options.resume and options.overwrite:
@@ -147,14 +148,14 @@ def read_command(argv: Sequence[str]) -> Grow | Use:
 def _settings(given: dict[str, Any]) -> Settings:
     """The settings from the flags that were given, and for the rest from the file that ``--config`` names, if it is."""
     values = dict(read_settings(given.pop("config"))) if "config" in given else {}
-    num_tasks = len(values["benchmark"].tasks) if values else None
-    values |= _benchmark(given, values) | _recipe(given, values)
-    tasks = values["benchmark"].tasks
-    if values.get("num_rounds") == num_tasks:  # one round per task: the default, and kept when the tasks change
-        values["num_rounds"] = len(tasks)
-    if given.get("tasks_per_round") == "all":
-        given["tasks_per_round"] = len(tasks)
-    return validate(Settings, values | given)
+    if values and "num_rounds" not in values["changed"] and values["num_rounds"] == len(values["benchmark"].tasks):
+        del values["num_rounds"]  # it was not given, and need not be the number of the other benchmark's tasks
+    values = {"num_rounds": "all"} | values | _benchmark(given, values) | _recipe(given, values) | given
+    if values["num_rounds"] == "all":
+        values["num_rounds"] = len(values["benchmark"].tasks)
+    else:
+        values["changed"].append("num_rounds")
+    return validate(Settings, values)
 
 
 def _benchmark(given: dict[str, Any], before: dict[str, Any]) -> dict[str, Any]:
@@ -163,10 +164,10 @@ def _benchmark(given: dict[str, Any], before: dict[str, Any]) -> dict[str, Any]:
     if benchmark is None or "data_config" in given:
         path = given.pop("data_config", Path("config/dataset/coarse_cifar100.yaml"))
         benchmark, name = read_benchmark(path), path.stem
-    if "task_ids" in given:
-        task_ids = given.pop("task_ids")
+    task_ids = given.pop("task_ids", ["all"])
+    if task_ids != ["all"]:
         benchmark = benchmark.select(task_ids)
-        name += "-t" + ("_".join(map(str, task_ids)) if len(task_ids) <= 8 else f"{len(task_ids)}tasks")
+        name += "-t" + ("_".join(task_ids) if len(task_ids) <= 8 else f"{len(task_ids)}tasks")
     return {"benchmark": benchmark, "benchmark_name": name}
 
 

@@ -27,6 +27,8 @@ from utils.errors import UserError, short
 from utils.yaml_files import read_yaml, to_yaml
 
 FORMAT = 5  # of run folders; it stands in their config.yaml
+OR_ALL = {"tasks_per_round": "all", "num_rounds": "all", "samples": None, "threads": None}  # what `all` is as a value
+Count = Annotated[int, Field(ge=1)]
 
 
 class Frozen(BaseModel):
@@ -79,12 +81,12 @@ class Benchmark(Frozen):
         """Each task's name: the one in the file, or ``task 0``, ``task 1``, ..."""
         return self.task_names or tuple(f"task {task_id}" for task_id in range(len(self.tasks)))
 
-    def select(self, task_ids: Sequence[int]) -> "Benchmark":
+    def select(self, task_ids: Sequence[str]) -> "Benchmark":
         """The benchmark with only these tasks, in this order, under their names here. Raises UserError."""
-        known = range(len(self.tasks))
+        known, got = [str(task_id) for task_id in range(len(self.tasks))], short(" ".join(task_ids))
         if len(set(task_ids)) < len(task_ids) or not set(task_ids) <= set(known):
-            raise UserError(f"--task_ids: expected ids 0..{known[-1]}, each once, got {short(list(task_ids))}")
-        tasks, names = ([values[task_id] for task_id in task_ids] for values in (self.tasks, self.names))
+            raise UserError(f"--task_ids: expected ids 0..{known[-1]}, each once, or all, got {got}")
+        tasks, names = ([values[int(task_id)] for task_id in task_ids] for values in (self.tasks, self.names))
         return self.model_copy(update={"tasks": tuple(tasks), "task_names": tuple(names)})
 
 
@@ -141,7 +143,8 @@ METHODS = {
 class Settings(Frozen):
     """What is computed. On one machine, with equal options, two runs with equal settings end with equal numbers.
 
-    ``changed`` lists the recipe's keys that flags set to other values than those in the recipe's file.
+    ``changed`` lists the recipe's keys that flags set to other values than those in the recipe's file, and
+    ``num_rounds`` if it was given as a number: without, it is the number of tasks, also of another benchmark.
     """
 
     benchmark_name: str
@@ -152,8 +155,8 @@ class Settings(Frozen):
     ewc_weight: float = Field(1.0, ge=0, description="factor on the penalty of ewc")
     epochs: int = Field(100, ge=1, description="passes over a learner's data; 1 switches augmentation off")
     continual: bool = Field(False, description="tasks arrive one at a time, in the benchmark's order")
-    tasks_per_round: int = Field(5, ge=1, description="tasks a learner is trained on, the new one included, or all")
-    num_rounds: int = Field(ge=1, le=100_000, description="learners to grow (the number of tasks)")
+    tasks_per_round: Count | Literal["all"] = Field(5, description="tasks a learner trains on, the new one included")
+    num_rounds: int = Field(ge=1, le=100_000, description="learners to grow (all: the number of tasks)")
     replay_frac: float = Field(1.0, ge=0, le=1, description="fraction of a past task's training examples used again")
     samples: int | None = Field(None, ge=1, description="training examples kept per class (all)")
     validation: float = Field(
@@ -174,7 +177,7 @@ class Settings(Frozen):
         if any(re.search("[\ud800-\udfff]", name) for name in names):
             raise ValueError(f"data_config, hp_config, root: expected names in UTF-8, got {short(names)}")
         if self.continual and self.num_rounds > most:
-            raise ValueError(f"num_rounds: expected at most {most}, a round a task, got {self.num_rounds}")
+            raise ValueError(f"num_rounds: expected at most {most}, a round a task, or all, got {self.num_rounds}")
         if self.continual and self.warm_start:
             raise ValueError("warm_start: expected without --continual, where the first learner has one task")
         if self.replay_frac < 1 and not self.continual:
@@ -192,10 +195,15 @@ class Settings(Frozen):
         return self
 
     @property
+    def max_per_round(self) -> int:
+        """The number that ``tasks_per_round`` stands for: ``all`` is the number of tasks."""
+        return len(self.benchmark.tasks) if self.tasks_per_round == "all" else self.tasks_per_round
+
+    @property
     def run_name(self) -> str:
         """The run folder's default name: files, mode, B, epochs, then what differs from the defaults, the seed last."""
         mode = "continual" if self.continual else "multitask"
-        method = f"b{self.tasks_per_round}" if self.method == "modelzoo" else self.method
+        method = f"b{self.max_per_round}" if self.method == "modelzoo" else self.method
         parts = [self.benchmark_name, self.recipe_name, mode, method, f"e{self.epochs}"]
         if self.num_rounds != len(self.benchmark.tasks):
             parts.append(f"k{self.num_rounds}")
@@ -205,7 +213,7 @@ class Settings(Frozen):
             value = getattr(self, name)
             if field.description and name not in always and value != field.default:
                 parts.append(_in_name(letters.get(name, name), value))
-        parts += [_in_name(key, getattr(self.recipe, key)) for key in self.changed]
+        parts += [_in_name(key, getattr(self.recipe, key)) for key in self.changed if key in Recipe.model_fields]
         return "-".join([*parts, f"s{self.seed}"])
 
     @property
@@ -216,14 +224,19 @@ class Settings(Frozen):
     def differences(self, other: "Settings") -> dict[str, tuple[Any, Any]]:
         """By key, such as ``epochs`` or ``recipe.lr``: the value here and the other one, where they differ.
 
-        The names of the files are no settings, nor is ``benchmark.root``: where the data lie makes no difference.
+        See ``compared`` for what makes no difference.
         """
-        mine, others = self._flat(), other._flat()
+        mine, others = self.compared(), other.compared()
         return {key: (mine[key], others[key]) for key in mine if mine[key] != others[key]}
 
-    def _flat(self) -> dict[str, Any]:
+    def compared(self) -> dict[str, Any]:
+        """All that makes a difference to the results, by key: ``all`` is the number that it stands for.
+
+        The names of the files are no settings, nor is ``benchmark.root``: where the data lie makes no difference.
+        """
         values = self.model_dump(mode="json", exclude={"benchmark_name", "recipe_name", "changed"})
         parts = {f"{part}.{key}": value for part in ("benchmark", "recipe") for key, value in values.pop(part).items()}
+        values["tasks_per_round"] = self.max_per_round
         return {key: value for key, value in (values | parts).items() if key != "benchmark.root"}
 
 
@@ -290,9 +303,8 @@ def read_settings(path: Path) -> Settings:
 
 def settings_to_yaml(settings: Settings) -> str:
     """The content of ``config.yaml``; ``read_settings`` gives the same settings back."""
-    values = {"format": FORMAT} | settings.model_dump(mode="json")
     head = "# The resolved settings of this run. To run them again: python modelzoo.py --config config.yaml\n"
-    return head + to_yaml(values)
+    return head + to_yaml({"format": FORMAT} | settings.model_dump(mode="json"))
 
 
 def validate(model: type[Model], values: Any, path: Path | None = None) -> Model:
@@ -305,17 +317,19 @@ def validate(model: type[Model], values: Any, path: Path | None = None) -> Model
         return model.model_validate(values)
     except ValidationError as error:
         source = "--" if path is None else f"{path}: "
-        raise UserError(source + _explain(error.errors()[0], model)) from error
+        raise UserError(source + _explain(error.errors()[0], model, is_flag=path is None)) from error
 
 
-def _explain(mistake: Any, model: type[BaseModel]) -> str:
+def _explain(mistake: Any, model: type[BaseModel], *, is_flag: bool) -> str:
     """Where a mistake is, what was expected, what was got."""
     place, text, got = mistake["loc"], mistake["msg"].removeprefix("Value error, "), mistake["input"]
-    if len(place) > 1 and place[-1] in ("int", "str"):  # which of two types: no key
+    if len(place) > 1 and place[-1] in ("int", "constrained-int", "str"):  # which of two types: no key
         place = place[:-1]
     if mistake["type"] == "value_error" and not place:  # ours, on several keys: it names them
         return text
     if mistake["type"] == "extra_forbidden" and len(place) == 1:
         text = f"expected one of the keys {', '.join(model.model_fields)}"
+    if is_flag and place[0] in OR_ALL:
+        text = f"{text.partition(',')[0]}, or all"
     where = "".join(f"[{part}]" if isinstance(part, int) else f".{part}" for part in place).lstrip(".")
     return f"{where}: {text.replace('Input should be', 'expected')}, got {short(got)}"

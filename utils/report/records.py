@@ -79,19 +79,19 @@ class Result:
     def flat(self) -> dict[str, Any]:
         """The settings by name, the recipe's keys among them; not for a method from elsewhere."""
         assert self.settings, "a method from elsewhere has no settings"
-        return self.settings.model_dump(exclude={"recipe", "recipe_name", "changed"}) | dict(self.settings.recipe)
+        return {key.removeprefix("recipe."): value for key, value in self.settings.compared().items()}
 
     @property
     def is_isolated(self) -> bool:
         """Whether each task has a learner of its own."""
         settings = self.settings
-        return bool(settings and settings.continual and (settings.tasks_per_round == 1 or settings.replay_frac == 0))
+        return bool(settings and settings.continual and (settings.max_per_round == 1 or settings.replay_frac == 0))
 
     @property
     def is_pair(self) -> bool:
         """Whether one learner has two tasks; only the matrix of a task competition shows such results."""
         settings = self.settings
-        one_learner = settings and not settings.continual and settings.num_rounds == 1 and settings.tasks_per_round > 1
+        one_learner = settings and not settings.continual and settings.num_rounds == 1 and settings.max_per_round > 1
         return bool(one_learner) and len(self.tasks) == 2
 
     def is_isolated_of(self, other: "Result") -> bool:
@@ -157,7 +157,7 @@ def of_folders(run_dirs: Sequence[Path]) -> tuple[Tables, list[str]]:
         in_short = settings.run_name.removeprefix(f"{files}-").removesuffix(f"-s{settings.seed}")
         data = settings.benchmark.model_dump(exclude={"root"}) | _data_of(settings, _fingerprints(run_dir))
         benchmark = _numbered(files, data, taken[""])
-        rest = settings.model_dump(exclude={"benchmark", "benchmark_name", "recipe_name", "changed", "seed"})
+        rest = settings.model_copy(update={"seed": 0}).compared()
         name = (benchmark, _numbered(in_short, rest, taken[benchmark]), settings.seed)
         if name in complete:
             raise UserError(f"{run_dir}: the same settings and seed as {complete[name]}")

@@ -8,9 +8,9 @@ from typing import Annotated
 from pydantic import Field, model_validator
 
 from utils.command_line import Parser, add_flags
-from utils.config import Machine, validate
+from utils.config import Count, Machine, validate
+from utils.suite.run import num_cores
 
-Count = Annotated[int, Field(ge=1)]
 PASSED_ON = Machine.model_fields.keys() - {"device", "threads"}  # to every run, as they were given
 
 
@@ -26,9 +26,7 @@ class Command(Machine):
     suite_dir: Path | None = Field(None, description="the folder of the runs (runs/<name of the suite file>)")
     dry_run: bool = Field(False, description="check everything and print the commands; write nothing")
     device: str = Field("auto", pattern=r"^(auto|cpu|mps|cuda(:\d+)?)$", description="auto, cpu, cuda, cuda:1, mps")
-    threads: int | None = Field(
-        None, ge=1, le=10_000, description="CPU threads of a run (1; with GPUs its share of cores)"
-    )
+    threads: int | None = Field(None, ge=1, le=10_000, description="CPU threads of a run (1; with GPUs its share)")
 
     @model_validator(mode="after")
     def _check(self) -> "Command":
@@ -44,5 +42,6 @@ def read_command(argv: Sequence[str]) -> Command:
     about = "Run every method of a suite on every benchmark with every seed, except what is complete."
     parser = Parser("python -m utils.suite", description=about, allow_abbrev=False, argument_default=argparse.SUPPRESS)
     parser.add_argument("suite", metavar="SUITE.yaml", help="a file as those in config/suite")
-    add_flags(parser, Command, seeds={"nargs": "+"}, ray={"nargs": "?", "const": "local"})
-    return validate(Command, vars(parser.parse_args(argv)))
+    threads = {"type": lambda word: num_cores() if word == "all" else word}
+    add_flags(parser, Command, seeds={"nargs": "+"}, ray={"nargs": "?", "const": "local"}, threads=threads)
+    return validate(Command, vars(parser.parse_intermixed_args(argv)))
