@@ -190,9 +190,9 @@ BAD_FLAGS = {
     "--resume --overwrite": "--resume and --overwrite exclude each other",
     "--no_such_flag": "--no_such_flag",
     "--epoch 3": "--epoch",
-    "stray.png": "--predict needs --task NAME_OR_ID and image files",
     "--evaluate x --predict x": "--predict: not allowed with argument --evaluate",
-    "--predict x --task y": "--predict needs --task",
+    "--predict x --task y": "--predict needs --task NAME_OR_ID and image files",
+    "--task y": "--task needs --predict RUN_DIR",
     "--predict x a.png": "--predict needs --task",
 }
 

@@ -87,7 +87,7 @@ def build_parser() -> argparse.ArgumentParser:
     either.add_argument("--evaluate", **run_dir, help="test the learners again; --data_config says where data lie now")
     either.add_argument("--predict", **run_dir, help="classify images, with --task and image files")
     use.add_argument("--task", metavar="NAME_OR_ID", help="the task that the images belong to")
-    use.add_argument("images", type=Path, nargs="*", metavar="IMAGE", help="image files")
+    use.add_argument("images", nargs="*", metavar="IMAGE", help="image files")
     return parser
 
 
@@ -132,6 +132,8 @@ def read_command(argv: Sequence[str]) -> Grow | Use:
     given = vars(build_parser().parse_intermixed_args(argv))
     given |= {key: OR_ALL[key] for key in OR_ALL if given.get(key) == "all"}
     evaluate, predict, task, images = (given.pop(key, "") for key in ("evaluate", "predict", "task", "images"))
+    if images and not predict:
+        raise UserError(f"unrecognized arguments: {' '.join(images)} (flags begin with --, images need --predict)")
     options = validate(Options, {key: given.pop(key) for key in Options.model_fields if key in given})
     if options.resume and options.overwrite:
         raise UserError("--resume and --overwrite exclude each other")
@@ -139,7 +141,7 @@ def read_command(argv: Sequence[str]) -> Grow | Use:
     if (evaluate or predict) and given:
         raise UserError(f"--{next(iter(given))}: expected no settings here: the run has its own")
     if len({bool(predict), bool(task), bool(images)}) > 1:
-        raise UserError("--predict needs --task NAME_OR_ID and image files, and these need --predict RUN_DIR")
+        raise UserError("--predict needs --task NAME_OR_ID and image files, and --task needs --predict RUN_DIR")
     if evaluate or predict:
         return Use(run_dir=evaluate or predict, options=options, data_from=data_from, task=task, images=tuple(images))
     return Grow(settings=_settings(given), options=options)

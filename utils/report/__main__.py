@@ -145,9 +145,10 @@ def read_flags(argv: Sequence[str] | None) -> argparse.Namespace:
     pairs("--all_pairs", action="store_true", help="compare every two methods of a benchmark")
     add("--bold_best", action="store_true", help="the best mean of each benchmark in bold, in report.md and report.tex")
     add("--out", type=Path, metavar="DIR", help="where the pages, csv files and figures go (<suite_dir>/report)")
-    flags = parser.parse_args(argv)
+    flags = parser.parse_intermixed_args(argv)
     if bool(flags.run_dirs) == bool(flags.suite or flags.records):
-        raise UserError("give either run folders, or --suite SUITE.yaml or --records DIR")
+        got = " ".join(map(str, flags.run_dirs)) or "none of them"
+        raise UserError(f"give either run folders, or --suite SUITE.yaml or --records DIR, got {got}")
     if flags.suite_dir and not flags.suite:
         raise UserError("--suite_dir needs --suite")
     return flags
