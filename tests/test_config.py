@@ -1,13 +1,14 @@
 """Settings from the command line, benchmarks and recipes, and the mistakes in them."""
 
 import math
+import re
 from pathlib import Path
 
 import pytest
 
 from tests.small_runs import ROOT, write_yaml
 from utils.command_line import Grow, Use, read_command
-from utils.config import read_benchmark, read_recipe
+from utils.config import read_benchmark, read_recipe, settings_to_yaml
 from utils.errors import UserError
 
 RECIPE = {"model": "wrn16_4", "batch": 16, "lr": 0.01, "l2_reg": 0.00001, "dropout": 0.2}
@@ -203,6 +204,58 @@ def test_a_mistake_in_a_flag_is_named_with_what_is_expected(files, flags, messag
     with pytest.raises(UserError, match=message) as error:
         read_command([*given, *flags.split()])
     assert "\n" not in str(error.value)
+
+
+STRAY = {  # by the words: those that are named
+    "lr=0.1": "lr=0.1",
+    "--seed 1 lr=0.1 --epochs 3": "lr=0.1",
+    "before --seed 1 between --epochs 3 after": "before between after",
+    "--lr=0.1 0.2": "0.2",
+    "-lr 0.1": "-lr",
+    "\u2014lr 0.1": "\u2014lr 0.1",
+    "--resume false": "false",
+    "--resume true --seed 1": "true",
+    "--task 0 x.png": "x.png",
+    "--evaluate RUN x.png": "x.png",
+    "--seeed 1": "--seeed",
+}
+
+
+@pytest.mark.parametrize(("words", "named"), STRAY.items(), ids=STRAY)
+def test_a_word_that_is_not_expected_is_named(words, named):
+    with pytest.raises(UserError) as error:
+        read_command(words.split())
+    assert re.match(rf"unrecognized arguments: {re.escape(named)} \((--help lists the|flags begin)", str(error.value))
+    assert "\n" not in str(error.value)
+
+
+def test_images_may_stand_on_both_sides_of_a_flag():
+    command = read_command("--predict x a.png --device cpu --task 0 b.png".split())
+    assert command.images == (Path("a.png"), Path("b.png"))
+
+
+def test_from_another_folder_the_projects_files_are_found_and_the_folders_own_come_first(tmp_path, monkeypatch):
+    here, shipped = resolved(), "config/dataset/split_digits.yaml"
+    monkeypatch.chdir(tmp_path)
+    assert resolved() == here
+    assert resolved("--data_config", shipped).benchmark.dataset == "digits"
+    (tmp_path / "config/dataset").mkdir(parents=True)
+    write_yaml(tmp_path / shipped, dataset="npz", root="x.npz", tasks=[[0, 1]])
+    assert resolved("--data_config", shipped).benchmark.root == tmp_path / "config/dataset/x.npz"
+    assert resolved("--hp_config", "config/hyperparam/conv.yaml").recipe.model == "conv"
+    for flag in ("--data_config", "--hp_config"):
+        with pytest.raises(UserError) as error:
+            read_command([flag, "config/nowhere.yaml"])
+        assert str(error.value).startswith("config/nowhere.yaml: no such file, seen from /")
+        assert str(tmp_path) in str(error.value)
+        assert str(ROOT) in str(error.value)
+
+
+def test_a_runs_config_is_looked_for_from_the_current_folder_alone(tmp_path, monkeypatch):
+    monkeypatch.setattr("utils.config.ROOT", tmp_path)
+    (tmp_path / "config.yaml").write_text(settings_to_yaml(resolved()))
+    with pytest.raises(UserError, match=r"^config\.yaml: expected a YAML file that can be read"):
+        read_command(["--config", "config.yaml"])
 
 
 def test_a_run_is_evaluated_by_its_own_settings():

@@ -10,8 +10,10 @@ from joblib.externals.loky.backend import context
 
 from tests.make_runs import COLUMN, ROOT, continual, make_run, write_suite
 from utils.command_line import Grow, read_command
+from utils.errors import UserError
 from utils.report.records import read_labelled_csv
 from utils.suite import __main__ as suite
+from utils.suite import command as suite_command
 from utils.suite import run as suite_run
 from utils.suite.file import read_cells, read_suite, slug
 
@@ -21,6 +23,7 @@ def cells_of(path: Path):
 
 
 CURVES = ROOT / "config/suite/split_cifar100_single_epoch_curves.csv"
+DIGITS = {"Digits": COLUMN}
 SHIPPED = sorted((ROOT / "config/suite").glob("*.yaml"))
 # Digests of all that a suite says, its published numbers among it, and of the files of published numbers.
 GOLDEN = {
@@ -65,6 +68,47 @@ def test_flags_come_from_suite_column_and_row_the_last_counting(tmp_path):
     assert (cell.settings.epochs, cell.settings.samples, cell.settings.tasks_per_round) == (1, 9, 2)
     assert cell.settings.benchmark.tasks == ((6, 7), (2, 3))
     assert cell.folder == tmp_path / "runs/model_zoo_b_2/c"
+
+
+def test_a_row_unsets_what_the_suite_sets(tmp_path):
+    rows = {"A": "", "B": "--samples all --task_ids all --num_rounds all --tasks_per_round all --naive false"}
+    flags = "--epochs 1 --samples 9 --task_ids 3 1 --num_rounds 1 --tasks_per_round 2 --naive"
+    a, b = (
+        cell.settings for cell in cells_of(write_suite(tmp_path / "x.yaml", flags=flags, rows=rows, columns=DIGITS))
+    )
+    assert (a.samples, len(a.benchmark.tasks), a.num_rounds, a.max_per_round, a.naive) == (9, 2, 1, 2, True)
+    assert (b.samples, len(b.benchmark.tasks), b.num_rounds, b.max_per_round, b.naive) == (None, 5, 5, 5, False)
+    assert "num_rounds" in a.changed
+    assert b.changed == ()
+
+
+def test_a_cells_run_with_the_number_is_its_run_with_all(tmp_path):
+    path = write_suite(tmp_path / "suite.yaml", rows={"All": "--tasks_per_round all", "Two": "--tasks_per_round 2"})
+    every, two = cells_of(path)
+    make_run(every.run_dir(0), two.settings, [[0.5, 0.5]] * 2)
+    make_run(two.run_dir(0), every.settings, [[0.5, 0.5]] * 2)
+    assert every.differing(0) is None
+    assert two.differing(0) is None
+
+
+def test_from_another_folder_the_projects_files_are_found_and_the_folders_own_come_first(tmp_path, monkeypatch, capsys):
+    monkeypatch.chdir(tmp_path)
+    for path in SHIPPED:
+        assert cells_of(Path("config/suite") / path.name)
+    competition = read_suite(Path("config/suite/competition.yaml")).competition
+    assert len(read_labelled_csv(competition.file)) == 20
+    argv = ["--device", "cpu", "--dry_run", "--only", "seed 0"]
+    assert suite.main(["config/suite/demo.yaml", *argv]) == 0
+    (_, command, *_) = capsys.readouterr().out.splitlines()
+    assert command.startswith(f"python {ROOT}/modelzoo.py --data_config config/dataset/split_digits.yaml ")
+    assert "--run_dir runs/demo/" in command  # from the current folder
+    (tmp_path / "config/suite").mkdir(parents=True)
+    write_suite(tmp_path / "config/suite/demo.yaml", rows={"Mine": "--continual"})
+    assert suite.main(["config/suite/demo.yaml", *argv]) == 0
+    assert "# Mine / Digits / seed 0: new" in capsys.readouterr().out
+    assert suite.main(["config/suite/nowhere.yaml"]) == 2
+    expected = f"config/suite/nowhere.yaml: no such file, seen from {' or '.join(sorted({str(tmp_path), str(ROOT)}))}"
+    assert capsys.readouterr().err == f"utils.suite: {expected}\n"
 
 
 def test_a_name_in_any_script_gives_a_folder_of_its_own():
@@ -114,7 +158,7 @@ def published(row="Isolated", column="Digits", metric="average_accuracy"):
         ({"rows": {"A": "--num_rounds 3 --continual"}}, "num_rounds: expected at most 2"),
         ({"rows": {}}, "rows:"),
         ({"rows": {"A b": "", "a-B": ""}}, "rows: expected names that differ"),
-        ({"columns": {"C": COLUMN | {"benchmark": "nowhere.yaml"}}}, "column C: nowhere.yaml: expected a YAML file"),
+        ({"columns": {"C": COLUMN | {"benchmark": "nowhere.yaml"}}}, "column C: nowhere.yaml: no such file"),
         ({"columns": {"C": COLUMN | {"flags": "--task_ids 0 5"}}}, "column C: --task_ids: expected ids 0..4"),
         ({"columns": {"C": COLUMN | {"rows": ["Nobody"]}}}, "columns.C.rows: expected one of Isolated"),
         ({"columns": {"C": COLUMN | {"colour": 1}}}, "columns.C.colour:"),
@@ -124,10 +168,7 @@ def published(row="Isolated", column="Digits", metric="average_accuracy"):
         ({"published": [published(), published()]}, "published: expected a number once"),
         ({"metrics": ["X"]}, "metrics: expected one of"),
         ({"curves": {"column": "X", "file": str(CURVES), "source": "s"}}, "curves.column: expected one of Digits"),
-        (
-            {"curves": {"column": "Digits", "file": "no.csv", "source": "s"}},
-            "no.csv: expected published numbers as csv",
-        ),
+        ({"curves": {"column": "Digits", "file": "no.csv", "source": "s"}}, "no.csv: no such file"),
         ({"seeds": []}, "seeds:"),
     ],
 )
@@ -179,7 +220,11 @@ def test_published_numbers_that_are_damaged_are_told_before_anything_starts(cont
         (["--checkpoint_every_sec", "nan"], "--checkpoint_every_sec: expected a finite number, got 'nan'"),
         (["--jobs", "0"], "--jobs: expected greater than or equal to 1, got '0'"),
         (["--jobs", "1", "--ray", "auto"], "jobs: with an address for --ray the cluster decides"),
-        (["--colour"], "--colour"),
+        (["--colour"], "unrecognized arguments: --colour"),
+        (["stray"], "unrecognized arguments: stray"),
+        (["--dry_run", "false", "--jobs", "1"], "unrecognized arguments: false"),
+        (["-jobs", "1"], "unrecognized arguments: -jobs"),
+        (["\u2014jobs", "1"], "unrecognized arguments: \u2014jobs 1"),
         (["--suite_dir", f"{ROOT}/README.md/runs", "--device", "cpu"], "README.md/runs: the folder cannot be written"),
     ],
 )
@@ -210,6 +255,13 @@ def test_a_containers_quota_and_the_affinity_count_as_cores(monkeypatch):
     for quota, cores in ((64, 32), (2, 2)):
         monkeypatch.setattr(context, "_cpu_count_cgroup", lambda _, quota=quota: quota)
         assert suite_run.num_cores() == cores
+
+
+def test_a_run_may_have_all_cores(monkeypatch):
+    monkeypatch.setattr(suite_command, "num_cores", lambda: 16)
+    assert suite_command.read_command(["x.yaml", "--threads", "all"]).threads == 16
+    with pytest.raises(UserError, match="--threads: expected a valid integer, or all, got 'none'"):
+        suite_command.read_command(["x.yaml", "--threads", "none"])
 
 
 def test_slots_share_out_the_cores_or_the_gpus(monkeypatch):

@@ -138,10 +138,14 @@ def test_a_signal_to_the_suite_stops_its_runs(stand_in, name):
 
 
 def start(path: Path, *flags: str) -> subprocess.Popen:
+    """A suite, started in the folder of its file, where other packages have the names of ours."""
+    for name in ("utils", "datasets"):
+        (path.parent / name).mkdir(exist_ok=True)
+        (path.parent / name / "__init__.py").touch()
     return subprocess.Popen(
-        [sys.executable, "-m", "utils.suite", str(path), "--jobs", "1", "--device", "cpu", *flags],
+        [sys.executable, str(ROOT / "utils/suite"), str(path), "--jobs", "1", "--device", "cpu", *flags],
         cwd=path.parent,
-        env={**os.environ, "PYTHONPATH": str(ROOT), "OMP_NUM_THREADS": "1"},
+        env={**os.environ, "OMP_NUM_THREADS": "1"},
         stdout=subprocess.PIPE,
         stderr=subprocess.PIPE,
         text=True,
@@ -164,7 +168,7 @@ def records(folder: Path) -> dict[str, list]:
 
 
 def begun(log: Path) -> int:
-    return log.read_text().count("$ python modelzoo.py")
+    return log.read_text().count(f"$ python {ROOT}/modelzoo.py")
 
 
 def test_a_suite_end_to_end(tmp_path):
@@ -178,6 +182,7 @@ def test_a_suite_end_to_end(tmp_path):
     assert "exit status 2" in out
     assert "model: expected one of" in out
     assert "2 runs: 0 were complete before, 1 done, 1 failed" in out
+    assert f"the table: python {ROOT}/utils/report --suite {path}\n" in out
     folder = tmp_path / "runs/try/isolated"
     assert (folder / "here/s0/summary.json").exists()
     assert begun(folder / "here/s0.log") == 1
@@ -252,7 +257,7 @@ def test_interrupted_it_saves_the_states_and_prints_the_command_to_go_on(long_su
     out, err = process.communicate(timeout=60)
     assert (process.returncode, err) == (3, "")
     assert "2 stopped" in out
-    assert f"to go on: python -m utils.suite {long_suite} --jobs 1 --device cpu" in out
+    assert f"to go on: python {ROOT}/utils/suite {long_suite} --jobs 1 --device cpu" in out
     assert (long_suite.parent / "runs/try/isolated/digits/s0/checkpoint").exists()
     assert finish(long_suite)[0] == 0
     assert records(long_suite.parent / "runs/try") == undisturbed

@@ -52,10 +52,10 @@ def test_a_key_may_stand_again_where_another_mapping_is_merged_in(tmp_path):
 
 @pytest.mark.parametrize(
     "make",
-    [lambda path: None, Path.mkdir, lambda path: path.write_bytes(b"\xff\xfe\x00lr")],
-    ids=["none", "dir", "bytes"],
+    [Path.mkdir, lambda path: path.write_bytes(b"\xff\xfe\x00lr")],
+    ids=["dir", "bytes"],
 )
-def test_a_file_that_is_missing_or_no_text_or_a_folder_is_refused_in_a_line(tmp_path, make):
+def test_a_file_that_is_no_text_or_a_folder_is_refused_in_a_line(tmp_path, make):
     make(tmp_path / "x.yaml")
     with pytest.raises(UserError, match=r"x\.yaml: expected a YAML file that can be read"):
         read_recipe(tmp_path / "x.yaml")

@@ -24,6 +24,7 @@ from utils.config import (
 )
 from utils.errors import UserError
 from utils.logger import write_line
+from utils.process import ROOT
 from utils.yaml_files import read_value
 
 
@@ -185,9 +186,9 @@ def _recipe(given: dict[str, Any], before: dict[str, Any]) -> dict[str, Any]:
     return {"recipe": result, "recipe_name": name, "changed": changed}
 
 
-def command_line(argv: Sequence[str]) -> str:
-    """The command as it was given."""
-    return shlex.join(["python", "modelzoo.py", *argv])
+def command_line(argv: Sequence[str], program: str = "modelzoo.py") -> str:
+    """The command as it was given, which names the program as it is found from the current folder."""
+    return shlex.join(["python", program if Path.cwd() == ROOT else str(ROOT / program), *argv])
 
 
 def command_to_resume(argv: Sequence[str]) -> str:

@@ -3,6 +3,7 @@
 Nothing here imports torch, so that a whole suite of runs is checked in an instant.
 """
 
+import os
 import re
 from collections.abc import Sequence
 from importlib.util import find_spec
@@ -24,6 +25,7 @@ from pydantic import (
 )
 
 from utils.errors import UserError, short
+from utils.process import ROOT
 from utils.yaml_files import read_yaml, to_yaml
 
 FORMAT = 5  # of run folders; it stands in their config.yaml
@@ -279,8 +281,21 @@ class Options(Machine):
         return not (self.no_download or self.dry_run)
 
 
+def find_file(path: Path) -> Path:
+    """The path of a file that may come with the program: from the project's folder, if not from the current one.
+
+    Raises:
+        UserError: There is no such file from either.
+    """
+    for found in (path, ROOT / path):
+        if os.path.exists(found):
+            return found
+    raise UserError(f"{path}: no such file, seen from {' or '.join(sorted({str(Path.cwd()), str(ROOT)}))}")
+
+
 def read_benchmark(path: Path) -> Benchmark:
     """A benchmark file; its ``root`` becomes absolute, counted from the file. Raises UserError."""
+    path = find_file(path)
     benchmark = validate(Benchmark, read_yaml(path), path)
     if benchmark.root is None:
         return benchmark
@@ -289,7 +304,7 @@ def read_benchmark(path: Path) -> Benchmark:
 
 def read_recipe(path: Path) -> Recipe:
     """A recipe file. Raises UserError."""
-    return validate(Recipe, read_yaml(path), path)
+    return validate(Recipe, read_yaml(find_file(path)), path)
 
 
 def read_settings(path: Path) -> Settings:

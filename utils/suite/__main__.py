@@ -11,12 +11,14 @@ import collections
 import concurrent.futures
 import contextlib
 import re
-import shlex
 import sys
 import textwrap
 from collections.abc import Sequence
 from concurrent.futures import Future
 from pathlib import Path
+
+# ruff: noqa: E402 (below: the imports come after the path)
+sys.path[0] = str(Path(__file__).resolve().parents[2])  # for python PROJECT/utils/suite, with any current folder
 
 from tqdm import tqdm
 
@@ -148,11 +150,10 @@ def print_end(command: Command, argv: Sequence[str], count: collections.Counter[
     ends = ", ".join(f"{count[status]} {status}" for status in ("done", "failed", "stopped"))
     say(f"{num_before + count.total()} runs: {num_before} were complete before, {ends}")
     if count["stopped"]:
-        again = shlex.join(["python", "-m", "utils.suite", *argv])
-        say(f"stopped by a signal, the states are saved; to go on: {again}")
+        say(f"stopped by a signal, the states are saved; to go on: {command_line(argv, 'utils/suite')}")
         return 3
     where = ["--suite_dir", str(command.suite_dir)] if command.suite_dir else []
-    say(f"the table: {shlex.join(['python', '-m', 'utils.report', '--suite', str(command.suite), *where])}")
+    say(f"the table: {command_line(['--suite', str(command.suite), *where], 'utils/report')}")
     return 1 if count["failed"] else 0
 
 

@@ -39,7 +39,7 @@ class Command(Machine):
 
 def read_command(argv: Sequence[str]) -> Command:
     """The command line as typed values. Raises UserError."""
-    about = "Run every method of a suite on every benchmark with every seed, except what is complete."
+    about = "Do all runs of a suite that are not complete. From another folder: python PROJECT/utils/suite SUITE.yaml"
     parser = Parser("python -m utils.suite", description=about, allow_abbrev=False, argument_default=argparse.SUPPRESS)
     parser.add_argument("suite", metavar="SUITE.yaml", help="a file as those in config/suite")
     threads = {"type": lambda word: num_cores() if word == "all" else word}

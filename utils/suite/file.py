@@ -11,10 +11,10 @@ from collections.abc import Collection, Iterable
 from pathlib import Path
 from typing import Annotated, NamedTuple
 
-from pydantic import Field, StrictInt, StrictStr, model_validator
+from pydantic import AfterValidator, Field, StrictInt, StrictStr, model_validator
 
 from utils.command_line import Grow, read_command
-from utils.config import Frozen, Recipe, Settings, read_settings, validate
+from utils.config import Frozen, Recipe, Settings, find_file, read_settings, validate
 from utils.errors import UserError
 from utils.metrics import METRICS
 from utils.yaml_files import read_yaml
@@ -51,7 +51,7 @@ class Published(Frozen):
 class PublishedFile(Frozen):
     """A csv file with published numbers, and their source."""
 
-    file: Path
+    file: Annotated[Path, AfterValidator(find_file)]
     source: StrictStr
 
 
@@ -187,7 +187,7 @@ def slug(name: str) -> str:
 
 def read_suite(path: Path) -> Suite:
     """A suite file. Raises UserError."""
-    return validate(Suite, read_yaml(path), path)
+    return validate(Suite, read_yaml(find_file(path)), path)
 
 
 def suite_folder(path: Path, suite_dir: Path | None) -> Path:
