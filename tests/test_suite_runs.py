@@ -203,7 +203,7 @@ def test_data_that_are_missing_are_told_before_any_run_begins(tmp_path):
     first, second, last = err.splitlines()
     assert {line.partition(".yaml: ")[0].rpartition("/")[2] for line in (first, second)} == {*names[:2]}
     assert last.startswith("utils.suite: no run was started")
-    assert list(tmp_path.iterdir()) == [path]
+    assert [path.name for path in tmp_path.iterdir() if path.name not in ("utils", "datasets")] == ["try.yaml"]
 
 
 def write_long_suite(folder: Path) -> Path:

@@ -228,9 +228,9 @@ class RunFolder:
             self._delete(*WRITTEN)  # config.yaml is written anew later
         for folder in (self.path, self.path / "zoo"):
             files.remove_parts(folder)
-        self.screen.log = self.path / "log.txt"
         (self.path / "summary.json").unlink(missing_ok=True)  # it would say that the run is complete
         files.write_whole(self.path / "config.yaml", settings_to_yaml(self.settings).encode())  # it marks the folder
+        self.screen.log = self.path / "log.txt"
         for warning in self._warnings:
             self.screen.warn(warning)
         self._note_invocation(invocation)

@@ -15,8 +15,7 @@ from collections.abc import Sequence
 from functools import partial
 from pathlib import Path
 
-# ruff: noqa: E402 (below: the imports come after the path)
-sys.path[0] = str(Path(__file__).resolve().parents[2])  # for python PROJECT/utils/report, with any current folder
+sys.path.insert(0, str(Path(__file__).resolve().parents[2]))  # for python PROJECT/utils/report, from any folder
 
 import pandas as pd
 
@@ -135,7 +134,9 @@ def provenance(runs: pd.DataFrame) -> str:
 
 def read_flags(argv: Sequence[str] | None) -> argparse.Namespace:
     """The command line, checked. Raises UserError."""
-    about = "The table of many runs, with figures. From another folder: python PROJECT/utils/report, with the same flags"
+    about = (
+        "The table of many runs, with figures. From another folder: python PROJECT/utils/report, with the same flags"
+    )
     parser = Parser("python -m utils.report", description=about, allow_abbrev=False)
     add = parser.add_argument
     add("run_dirs", type=Path, nargs="*", metavar="RUN_DIR", help="run folders")

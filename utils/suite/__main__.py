@@ -17,8 +17,7 @@ from collections.abc import Sequence
 from concurrent.futures import Future
 from pathlib import Path
 
-# ruff: noqa: E402 (below: the imports come after the path)
-sys.path[0] = str(Path(__file__).resolve().parents[2])  # for python PROJECT/utils/suite, with any current folder
+sys.path.insert(0, str(Path(__file__).resolve().parents[2]))  # for python PROJECT/utils/suite, from any folder
 
 from tqdm import tqdm
 

@@ -58,9 +58,9 @@ def log_size(job: Job) -> int:
 
 def has_data(jobs: Sequence[Job]) -> bool:
     """Load the data of all jobs, in a process that downloads what it may and prints a line for each mistake."""
-    look = [sys.executable, "-W", "ignore", "-m", "datasets.build_dataset"]  # the runs themselves will warn
-    words = json.dumps([job.argv for job in jobs])
-    return subprocess.run(look, input=words, text=True, check=False, start_new_session=True).returncode <= 0
+    look = [sys.executable, "-P", "-W", "ignore", "-m", "datasets.build_dataset"]  # the runs themselves will warn
+    words, path = json.dumps([job.argv for job in jobs]), {**os.environ, "PYTHONPATH": str(ROOT)}
+    return subprocess.run(look, input=words, text=True, env=path, check=False, start_new_session=True).returncode <= 0
 
 
 class Died(Exception):
