@@ -92,11 +92,11 @@ def test_a_colour_that_stands_for_transparency_shows_a_white_ground(tmp_path):
     assert read_image(tmp_path / "a.png", size=None, channels=3).min() == 255
 
 
-@pytest.mark.parametrize("kind", ["zTXt", "iTXt", "iCCP"])  # a comment, one in Unicode, a colour profile
+@pytest.mark.parametrize("kind", ["tEXt", "zTXt", "iTXt", "iCCP"])  # comments, one in Unicode, and a colour profile
 def test_a_png_with_large_metadata_is_read(tmp_path, kind):
-    path, large, chunks = tmp_path / "a.png", "x" * 2_000_000, PngImagePlugin.PngInfo()
-    if kind == "zTXt":
-        chunks.add_text("Comment", large, zip=True)
+    path, large, chunks = tmp_path / "a.png", "x" * 5_000_000, PngImagePlugin.PngInfo()
+    if kind in ("tEXt", "zTXt"):
+        chunks.add_text("Comment", large, zip=kind == "zTXt")
     elif kind == "iTXt":
         chunks.add_itxt("Comment", large, zip=True)
     image = make_image(path, (12, 10), pnginfo=chunks, icc_profile=large.encode() if kind == "iCCP" else None)
