@@ -1,6 +1,7 @@
 """Going on with a run: after it was killed, when something has changed since, and by letting it grow."""
 
 import json
+import os
 import re
 import shutil
 import subprocess
@@ -128,6 +129,21 @@ def test_a_folder_around_the_program_or_git_dir_is_not_its_commit(tmp_path, monk
     monkeypatch.setattr("utils.process.ROOT", tmp_path / "inside")
     (tmp_path / "inside").mkdir()
     assert process.commit() is None
+
+
+def test_a_repository_of_another_user_tells_its_commit(tmp_path, monkeypatch):
+    """As in a container; git is made to take every repository that it finds for another user's."""
+    git, program = shutil.which("git"), tmp_path / "program"
+    (tmp_path / "git").write_text(f'#!/bin/sh\nGIT_TEST_ASSUME_DIFFERENT_OWNER=1 exec {git} "$@"\n')
+    (tmp_path / "git").chmod(0o755)
+    subprocess.run([git, "init", "-q", program], check=True)
+    author = ["-c", "user.name=a", "-c", "user.email=a@b.c"]
+    subprocess.run([git, *author, "commit", "-q", "--allow-empty", "-m", "x"], cwd=program, check=True)
+    monkeypatch.setenv("PATH", str(tmp_path), prepend=os.pathsep)
+    found = subprocess.run(["git", "describe", "--always"], cwd=program, capture_output=True, text=True)
+    assert "dubious ownership" in found.stderr
+    monkeypatch.setattr("utils.process.ROOT", program)
+    assert re.fullmatch("[0-9a-f]{12}", process.commit())
 
 
 @pytest.mark.parametrize("leftover", ["config.yaml", "config.yaml and zoo", "all but the summary"])

@@ -33,9 +33,9 @@ def peak_mem_gb() -> float:
 
 def commit() -> str | None:
     """The commit of the program's own repository, ``-dirty`` if it has changes; None if there is none."""
-    command = ["git", "describe", "--always", "--dirty", "--abbrev=12", "--exclude=*"]
+    # The repository is named, so that it may belong to another user, as in containers; one around it is not ours.
+    command = "git --git-dir=.git --work-tree=. describe --always --dirty --abbrev=12 --exclude=*".split()
     own = {key: value for key, value in os.environ.items() if not key.startswith("GIT_")}
-    own["GIT_CEILING_DIRECTORIES"] = str(ROOT.parent)  # a repository around this one is not ours
     try:
         described = subprocess.run(command, cwd=ROOT, env=own, capture_output=True, text=True, check=False)
     except OSError:  # git is not installed
