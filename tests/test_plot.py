@@ -1,10 +1,15 @@
+import os
+import runpy
 import struct
+import subprocess
+import sys
 
 import matplotlib
 import numpy as np
 import pytest
 
 from tests.make_runs import continual
+from tests.small_runs import ROOT
 from utils.plot import draw_accuracy, spread_out, to_image
 
 NAMES = ("a", "b", "c")
@@ -44,6 +49,32 @@ def test_the_users_own_style_changes_nothing():
     plain = accuracy_figure(R, NAMES, continual=True)
     with matplotlib.rc_context({"axes.facecolor": "black", "figure.dpi": 33, "font.size": 30}):
         assert accuracy_figure(R, NAMES, continual=True) == plain
+
+
+AFTERWARDS = """
+import os
+from utils.plot import frame, to_image
+to_image(frame(3, 3, "x", "y", "title")[0])
+import matplotlib
+print(os.environ["MPLBACKEND"], matplotlib.get_backend(auto_select=False))
+"""
+
+
+@pytest.mark.parametrize(
+    ("chosen", "backend"), [("module://notebook.inline", "module://notebook.inline"), ("no", None)]
+)
+def test_the_users_own_backend_stays_and_one_that_does_not_exist_stops_nothing(chosen, backend):
+    command, environment = [sys.executable, "-c", AFTERWARDS], {**os.environ, "MPLBACKEND": chosen}
+    ended = subprocess.run(command, cwd=ROOT, env=environment, capture_output=True, text=True)
+    assert (ended.stdout, ended.stderr) == (f"{chosen} {backend}\n", "")
+
+
+def test_a_backend_that_was_chosen_before_stays(monkeypatch):
+    monkeypatch.setenv("MPLBACKEND", "svg")
+    with matplotlib.rc_context():
+        matplotlib.rcParams["backend"] = "pdf"
+        runpy.run_path(str(ROOT / "utils/plot.py"))
+        assert (os.environ["MPLBACKEND"], matplotlib.get_backend()) == ("svg", "pdf")
 
 
 @pytest.mark.parametrize(

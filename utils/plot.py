@@ -6,10 +6,17 @@ They look the same whatever the user's own settings of matplotlib are, and no wi
 import contextlib
 import io
 import os
+import sys
 import warnings
 from collections.abc import Iterator, Mapping, Sequence
 
-os.environ["MPLBACKEND"] = "agg"  # matplotlib is not imported where the user's own choice does not exist
+# Matplotlib cannot be imported where the user's choice of a backend does not exist. Afterwards it is as it was.
+if "matplotlib" not in sys.modules and (chosen := os.environ.pop("MPLBACKEND", None)) is not None:
+    import matplotlib
+
+    os.environ["MPLBACKEND"] = chosen
+    with contextlib.suppress(ValueError):
+        matplotlib.rcParams["backend"] = chosen
 
 import matplotlib.style
 import numpy as np
