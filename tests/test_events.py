@@ -30,6 +30,15 @@ def events_of(run_dir):
     return {tag: [(event.step, event.value) for event in found.Scalars(tag)] for tag in found.Tags()["scalars"]}
 
 
+def times_of(run_dir):
+    """When each value was made, by tag and step."""
+    from tensorboard.backend.event_processing.event_file_loader import EventFileLoader
+
+    files = (run_dir / "tensorboard").iterdir()
+    events = [event for path in files for event in EventFileLoader(str(path)).Load()]
+    return {(value.tag, event.step): event.wall_time for event in events for value in event.summary.value}
+
+
 def expected_events(run_dir):
     rounds = rounds_of(run_dir)
     accuracies = [record["accuracy"] for record in rounds]
@@ -54,11 +63,37 @@ def test_losses_and_accuracies_are_those_of_the_rounds_after_a_resume_too(flags,
         with pytest.raises(ZeroDivisionError):  # in round 2, when its learner is trained
             run(*flags, "--run_dir", tmp_path / "run", "--tensorboard", "--checkpoint_every_sec", 0)
     assert len(events_of(tmp_path / "run")["training loss"]) == 6  # the third learner was trained
+    times = times_of(tmp_path / "run")
     assert run(*flags, "--run_dir", tmp_path / "run", "--tensorboard", "--resume") == 0
     assert events_of(tmp_path / "run") == expected_events(tmp_path / "run")
+    assert len(times) == 11
+    assert times.items() <= times_of(tmp_path / "run").items()
     assert results_of(tmp_path / "run") == results_of(tmp_path / "whole")
     assert run(*flags, "--run_dir", tmp_path / "run", "--overwrite") == 0
     assert not list((tmp_path / "run/tensorboard").iterdir())
+
+
+@NEEDS_PACKAGE
+def test_a_damaged_event_file_costs_at_most_the_times_of_its_values(flags, tmp_path):
+    again = [*flags, "--run_dir", tmp_path / "run", "--num_rounds", 2, "--tensorboard"]
+    assert run(*again) == 0
+    whole = events_of(tmp_path / "run")
+    for damage in (
+        lambda content: content + content,  # as if it had been killed while it wrote the file anew
+        lambda content: content[:-9],
+        lambda content: content + bytes(range(99)),
+        lambda content: content[:300] + b"xyz" + content[303:],
+        lambda content: b"",
+    ):
+        before = times_of(tmp_path / "run")
+        (path,) = (tmp_path / "run/tensorboard").iterdir()
+        path.write_bytes(damage(path.read_bytes()))
+        kept = times_of(tmp_path / "run")
+        assert kept.items() <= before.items()
+        assert run(*again, "--resume") == 0
+        assert events_of(tmp_path / "run") == whole
+        assert len(before) == len(times_of(tmp_path / "run"))
+        assert kept.items() <= times_of(tmp_path / "run").items()
 
 
 @NEEDS_PACKAGE

@@ -3,15 +3,12 @@
 from collections.abc import Iterable, Mapping
 from pathlib import Path
 from statistics import fmean
-from typing import TYPE_CHECKING
+from typing import Any
 
 from utils.config import Settings
 from utils.errors import in_one_line
 from utils.logger import Screen
 from utils.records import Record
-
-if TYPE_CHECKING:
-    from torch.utils.tensorboard import SummaryWriter
 
 
 class EventFiles:
@@ -23,20 +20,28 @@ class EventFiles:
     def __init__(self, folder: Path, settings: Settings, screen: Screen):
         self.folder, self.settings, self.screen = folder, settings, screen
         self.num_losses = 0  # of the current round, that are written
-        self.writer: SummaryWriter | None = None
+        self.wall_times: dict[tuple[str, int], float] = {}  # by tag and step: when an earlier process wrote the value
+        self.writer: Any = None  # a SummaryWriter
 
     def begin(self, rounds: Iterable[Record]) -> None:
-        """Write the rounds so far. Files that are there are written anew, so that no value is in them twice."""
-        try:
-            from torch.utils.tensorboard import SummaryWriter  # here: importing it takes seconds
+        """Write the rounds so far. Files that are there are written anew, so that no value is in them twice.
 
-            for path in self.folder.glob("events.out.tfevents.*"):  # after it: without TensorBoard they stay
-                path.unlink()
+        Values keep the times at which they were first written, as far as the old files can be read.
+        """
+        try:
+            from tensorboard.backend.event_processing.event_file_loader import EventFileLoader  # here: it takes seconds
+            from torch.utils.tensorboard import SummaryWriter
+
+            old = list(self.folder.glob("events.out.tfevents.*"))
+            for event in (event for path in old for event in EventFileLoader(str(path)).Load()):
+                self.wall_times |= {(value.tag, event.step): event.wall_time for value in event.summary.value}
             self.writer = SummaryWriter(self.folder)
+            for record in rounds:
+                self.add_round(record)
+            for path in old if self.writer else ():  # last, so that nothing is lost if this process is killed before
+                path.unlink()
         except Exception as error:  # other people's code; nothing beside the numbers stops a run
             self._give_up(error)
-        for record in rounds:
-            self.add_round(record)
 
     def add_losses(self, round_id: int, epoch_loss: list[float]) -> None:
         """Write the losses of those epochs of a round that are new."""
@@ -58,7 +63,7 @@ class EventFiles:
             return
         try:
             for tag, value in scalars.items():
-                self.writer.add_scalar(tag, value, step)
+                self.writer.add_scalar(tag, value, step, walltime=self.wall_times.get((tag, step)))
             self.writer.flush()
         except Exception as error:
             self._give_up(error)
