@@ -17,6 +17,9 @@ from collections.abc import Generator, Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
+for other in map(sys.modules.get, ("baselines", "datasets", "net", "utils")):
+    if other and Path(__file__).resolve().parent not in Path(other.__file__ or "/").resolve().parents:
+        raise ImportError(f"{other} is in the place of modelzoo's own; restart Python, and import modelzoo without it")
 sys.path.insert(0, str(Path(__file__).resolve().parent))  # python -P and -I leave it out
 
 import numpy as np

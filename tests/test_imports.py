@@ -1,8 +1,10 @@
 """utils is the ground floor, datasets and net stand on it side by side, modelzoo.py is on top."""
 
 import ast
+import runpy
 import subprocess
 import sys
+import types
 from pathlib import Path
 
 import pytest
@@ -53,3 +55,16 @@ def test_training_does_not_load_torchs_compiler():
     train = "list(tests.training(tests.network()).steps())"
     code = f"import sys, tests.test_run_net as tests; {train}; sys.exit('torch._dynamo' in sys.modules)"
     assert subprocess.run([sys.executable, "-c", code], cwd=ROOT).returncode == 0
+
+
+@pytest.mark.parametrize("name", ["baselines", "datasets", "net", "utils"])
+def test_another_module_in_the_place_of_an_own_one_is_told_in_a_line(name, tmp_path, monkeypatch):
+    other, path = types.ModuleType(name), list(sys.path)
+    monkeypatch.setitem(sys.modules, name, other)
+    for file in (str(tmp_path / name / "__init__.py"), None):  # a folder without __init__.py has no file
+        other.__file__ = file
+        with pytest.raises(ImportError) as error:
+            runpy.run_path(str(ROOT / "modelzoo.py"))
+        advice = "is in the place of modelzoo's own; restart Python, and import modelzoo without it"
+        assert str(error.value) == f"{other} {advice}"
+    assert sys.path == path
