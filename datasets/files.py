@@ -17,7 +17,8 @@ from utils.config import Options
 from utils.errors import UserError, in_one_line, short
 from utils.files import remove_parts, whole_file
 
-NPZ_KEYS = ("x_train", "y_train", "x_test", "y_test")
+NPZ_KEYS = ("x_train", "y_train", "x_test", "y_test")  # Keras's
+MEDMNIST_KEYS = ("train_images", "train_labels", "test_images", "test_labels")
 _STALE_PART_SEC = 3600  # no live process has left a half-written file alone for so long
 
 
@@ -32,11 +33,12 @@ def reading(path: Path, expected: str, advice: str = "") -> Iterator[None]:
 
 
 def read_npz(path: Path, *, class_names: Sequence[str] | None = None, side: int | None = None) -> ImageData:
-    """A data set in the layout of Keras's ``mnist.npz``.
+    """A data set in the layout of Keras's ``mnist.npz``, or in MedMNIST's; other arrays are left out with a warning.
 
     Args:
         path: An npz file with uint8 images ``x_*`` ``[N, H, W]`` or ``[N, H, W, 3]`` and integer class ids ``y_*``
-            ``[N]``. Pickled arrays are refused: such a file could run code.
+            ``[N]`` or ``[N, 1]``; or ``*_images`` and ``*_labels``. Pickled arrays are refused: such a file could run
+            code.
         class_names: The names of class 0, 1, ...; with None, class i of those in ``y_train`` is called ``str(i)``.
         side: The height and width expected, in pixels; None takes any, the same for all images.
 
@@ -44,35 +46,42 @@ def read_npz(path: Path, *, class_names: Sequence[str] | None = None, side: int 
         UserError: The file is not there or damaged, an array is missing, or has another type, shape or range.
     """
     with reading(path, "a whole npz file"), path.open("rb") as file, NpzFile(file, allow_pickle=False) as archive:
-        arrays = {key: archive[key] for key in NPZ_KEYS if key in archive.files}
-    missing = [key for key in NPZ_KEYS if not isinstance(arrays.get(key), np.ndarray)]
-    if missing:
-        raise UserError(f"{path}: expected the arrays {', '.join(NPZ_KEYS)}, got no {', '.join(missing)}")
+        layouts = [keys for keys in (NPZ_KEYS, MEDMNIST_KEYS) if set(keys) <= set(archive.files)]
+        arrays = {key: archive[key] for key in (*layouts, archive.files)[0]}
+    if not layouts or not all(isinstance(array, np.ndarray) for array in arrays.values()):
+        found = ", ".join(f"{key} {list(np.shape(array))}" for key, array in arrays.items())
+        expected = f"{', '.join(NPZ_KEYS)} or {', '.join(MEDMNIST_KEYS)}"
+        raise UserError(f"{path}: expected the arrays {expected}, found {found[:300] or 'none'}")
+    if left_out := [key for key in archive.files if key not in arrays]:
+        warnings.warn(f"{path}: these arrays are left out: {short(left_out)}", stacklevel=2)
     return _checked_data(str(path), arrays, class_names, side)
 
 
 def _checked_data(
     source: str, arrays: Mapping[str, np.ndarray], class_names: Sequence[str] | None, side: int | None
 ) -> ImageData:
-    """The arrays by ``NPZ_KEYS`` as a data set; ``source`` begins each message. See ``read_npz``. Raises UserError."""
-    tensors = []
-    for part in ("train", "test"):
-        images, classes = arrays[f"x_{part}"], arrays[f"y_{part}"]
+    """Four arrays by their names, in the order of ``NPZ_KEYS``, as a data set; ``source`` begins each message.
+
+    See ``read_npz``. Raises UserError.
+    """
+    tensors, keys = [], list(arrays)
+    for x_key, y_key in (keys[:2], keys[2:]):
+        images, classes = arrays[x_key], arrays[y_key]
         is_image = images.dtype == np.uint8 and images.ndim > 2 and images.shape[3:] in ((), (1,), (3,))
         if not is_image or 0 in images.shape or (side and images.shape[1:3] != (side, side)):
             size = f"{side}, {side}" if side else "H, W"
             got = f"{images.dtype} {list(images.shape)}"
-            raise UserError(f"{source}: x_{part}: expected uint8 images [N, {size}] or [N, {size}, 3], got {got}")
-        if classes.dtype.kind not in "iu" or classes.shape != images.shape[:1]:
-            got = f"{classes.dtype} {list(classes.shape)}"
-            raise UserError(f"{source}: y_{part}: expected integer class ids [{len(images)}], got {got}")
+            raise UserError(f"{source}: {x_key}: expected uint8 images [N, {size}] or [N, {size}, 3], got {got}")
+        if classes.dtype.kind not in "iu" or classes.shape not in ((len(images),), (len(images), 1)):
+            expected = f"one integer class id for each image, [{len(images)}] or [{len(images)}, 1]"
+            raise UserError(f"{source}: {y_key}: expected {expected}, got {classes.dtype} {list(classes.shape)}")
         if class_names is None:  # training comes first; a class id beyond the number of images is a mistake
             class_names = list(map(str, range(max(1, min(int(classes.max()) + 1, len(classes))))))
         least, most = classes.min(), classes.max()
         if least < 0 or most >= len(class_names):
-            raise UserError(f"{source}: y_{part}: expected class ids 0..{len(class_names) - 1}, got {least}..{most}")
+            raise UserError(f"{source}: {y_key}: expected class ids 0..{len(class_names) - 1}, got {least}..{most}")
         tensors.append(torch.from_numpy(np.ascontiguousarray(images)).reshape(*images.shape[:3], -1))
-        tensors.append(torch.from_numpy(classes.astype(np.int64)))
+        tensors.append(torch.from_numpy(classes.astype(np.int64).reshape(-1)))
     x_train, y_train, x_test, y_test = tensors
     if x_train.shape[1:] != x_test.shape[1:]:
         got = f"{list(x_train.shape[1:])} and {list(x_test.shape[1:])}"

@@ -41,9 +41,11 @@ def test_read_npz_gives_images_with_a_channel_axis_and_int64_classes(tmp_path):
     assert str(read.train_classes.dtype) == "torch.int64"
 
 
+LAYOUTS = "expected the arrays x_train, y_train, x_test, y_test or train_images, train_labels, test_images, test_labels"
+CLASSES = "expected one integer class id for each image, [100] or [100, 1]"
 IMAGES = "expected uint8 images [N, 32, 32] or [N, 32, 32, 3], got"
 BAD_ARRAYS = {
-    "missing": ({"y_test": None}, "expected the arrays x_train, y_train, x_test, y_test, got no y_test"),
+    "missing": ({"y_test": None}, f"{LAYOUTS}, found x_train [100, 32, 32, 3], y_train [100], x_test [50, 32, 32, 3]"),
     "dtype": ({"x_train": np.zeros((100, 32, 32, 3), np.float32)}, f"x_train: {IMAGES} float32 [100, 32, 32, 3]"),
     "no images": ({"x_test": np.zeros((50, 32), np.uint8)}, f"x_test: {IMAGES} uint8 [50, 32]"),
     "a number": ({"x_test": np.uint8(3)}, f"x_test: {IMAGES} uint8 []"),
@@ -54,8 +56,8 @@ BAD_ARRAYS = {
         {"x_test": np.zeros((50, 32, 32), np.uint8)},
         "expected training and test images of one shape, got [32, 32, 3] and [32, 32, 1]",
     ),
-    "label type": ({"y_train": np.zeros(100)}, "y_train: expected integer class ids [100], got float64 [100]"),
-    "count": ({"y_train": np.zeros(99, int)}, "y_train: expected integer class ids [100], got int64 [99]"),
+    "label type": ({"y_train": np.zeros(100)}, f"y_train: {CLASSES}, got float64 [100]"),
+    "count": ({"y_train": np.zeros(99, int)}, f"y_train: {CLASSES}, got int64 [99]"),
     "label range": ({"y_test": np.full(50, 10)}, "y_test: expected class ids 0..9, got 10..10"),
     "negative": ({"y_test": np.full(50, -1)}, "y_test: expected class ids 0..9, got -1..-1"),
     "pickled": (
@@ -70,6 +72,47 @@ def test_wrong_arrays_are_named(tmp_path, case):
     changes, message = BAD_ARRAYS[case]
     path = npz(tmp_path / "bad.npz", **changes)
     assert message_of(path, class_names="abcdefghij", side=32).startswith(f"{path}: {message}")
+
+
+def medmnist(path, **changes):
+    """An npz file as MedMNIST's are: labels ``[N, 1]``, and a part for validation."""
+    arrays = random_arrays(shape=(28, 28), num_classes=3)
+    names = {"x": "images", "y": "labels"}
+    parts = {
+        f"{part}_{names[kind]}": array
+        for (kind, _, part), array in ((key.partition("_"), arrays[key]) for key in arrays)
+    }
+    parts = {key: array[:, None] if "labels" in key else array for key, array in parts.items()}
+    parts |= {"val_images": parts["test_images"], "val_labels": parts["test_labels"]}
+    return arrays, npz(path, **dict.fromkeys(arrays), **parts | changes)
+
+
+def test_medmnists_files_are_read_and_their_validation_part_is_left_out_with_a_warning(tmp_path):
+    arrays, path = medmnist(tmp_path / "breastmnist.npz")
+    with pytest.warns(UserWarning, match="left out") as warned:
+        read = read_npz(path)
+    expected = f"{path}: these arrays are left out: ['val_images', 'val_labels']"
+    assert [str(warning.message) for warning in warned] == [expected]
+    assert np.array_equal(read.train_images[..., 0], arrays["x_train"])
+    assert read.test_classes.tolist() == arrays["y_test"].tolist()
+    assert read.class_names == ("0", "1", "2")
+
+
+@pytest.mark.filterwarnings("ignore:.* left out")
+def test_medmnists_files_of_other_kinds_are_refused_by_the_names_of_their_arrays(tmp_path):
+    several, volumes = np.zeros((100, 14), np.uint8), np.zeros((50, 28, 28, 28), np.uint8)
+    for changes, message in (
+        ({"train_labels": several}, f"train_labels: {CLASSES}, got uint8 [100, 14]"),
+        ({"test_images": volumes}, "test_images: expected uint8 images [N, H, W] or [N, H, W, 3], got uint8 [50, 28,"),
+    ):
+        _, path = medmnist(tmp_path / "chestmnist.npz", **changes)
+        assert message_of(path).startswith(f"{path}: {message}")
+
+
+def test_labels_in_a_column_are_read(tmp_path):
+    arrays = random_arrays()
+    path = npz(tmp_path / "cifar10.npz", **{key: arrays[key][:, None] for key in ("y_train", "y_test")})
+    assert read_npz(path).train_classes.tolist() == arrays["y_train"].tolist()
 
 
 def encrypted(content):
@@ -91,7 +134,10 @@ def test_members_that_are_no_arrays_do_not_count(tmp_path):
     path = npz(tmp_path / "a.npz", y_test=None)
     with zipfile.ZipFile(path, "a") as archive:
         archive.writestr("y_test", "1 2 3")
-    assert message_of(path).endswith("got no y_test")
+    assert (
+        message_of(path)
+        == f"{path}: {LAYOUTS}, found x_train [100, 32, 32, 3], y_train [100], x_test [50, 32, 32, 3], y_test []"
+    )
 
 
 @settings(deadline=None, max_examples=60, suppress_health_check=[HealthCheck.function_scoped_fixture])
