@@ -8,6 +8,7 @@ import warnings
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 
+import filelock
 import numpy as np
 import torch
 from numpy.lib.npyio import NpzFile
@@ -110,29 +111,52 @@ def npz_or_torchvision(
         return read_npz(npz, class_names=class_names, side=side)
     try:
         arrays = _torchvision_arrays(torchvision_name, options)
+    except (TypeError, AttributeError, NameError, ImportError, MemoryError, Warning):  # the data are not to blame
+        raise
     except Exception as error:  # without a network or room on the disk, and of damaged files, it may fail in any way
-        expected = f"{npz} ({', '.join(NPZ_KEYS)}) or torchvision's {torchvision_name} in {options.data_dir}"
-        failed = f"reading or downloading these failed ({in_one_line(error)})"
-        advice = "put whole files there" if options.may_download else "run without --no_download and --dry_run"
-        places = options.data_dir.rglob(Path(files).name)
-        if found := sorted(str(path.relative_to(options.data_dir)) for path in places):
-            advice += f"; found there {short(found)}, expected whole and unpacked as {files}"
-        raise UserError(f"{torchvision_name.lower()}: expected {expected}, but {failed}; {advice}") from error
+        places = sorted(str(path.relative_to(options.data_dir)) for path in options.data_dir.rglob(Path(files).name))
+        expected = f"{npz} ({', '.join(NPZ_KEYS)}) or torchvision's {options.data_dir / files}, whole and unpacked"
+        found = short(places) if places else "none"
+        advice = f"reading or downloading these failed ({in_one_line(error)}); put whole files there"
+        # Of CIFAR, torchvision says the same when files are damaged; then their folder is there.
+        if str(error).startswith("Dataset not found") and not any(options.data_dir.glob(f"{files}/")):
+            advice = "run without --no_download and --dry_run"
+        raise UserError(f"{torchvision_name.lower()}: expected {expected}, found {found}; {advice}") from error
     return _checked_data(f"{options.data_dir}: torchvision's {torchvision_name}", arrays, class_names, side)
 
 
 def _torchvision_arrays(torchvision_name: str, options: Options) -> dict[str, np.ndarray]:
-    """The arrays by ``NPZ_KEYS``. Raises whatever torchvision raises."""
+    """The arrays by ``NPZ_KEYS``; of several processes one downloads, and the others wait for it and find the files.
+
+    Raises whatever torchvision raises.
+    """
     import torchvision.datasets  # only here: importing torchvision takes longer than reading an npz file
 
     data_set = getattr(torchvision.datasets, torchvision_name)
-    # Torchvision's progress bar is for a terminal.
-    with contextlib.nullcontext() if on_terminal() else contextlib.redirect_stderr(io.StringIO()):
-        train, test = (
-            data_set(options.data_dir, train=train, download=options.may_download) for train in (True, False)
-        )
-    arrays = (train.data, train.targets, test.data, test.targets)
-    return dict(zip(NPZ_KEYS, map(np.asarray, arrays), strict=True))
+
+    def read(*, download: bool) -> dict[str, np.ndarray]:
+        # Torchvision's progress bar is for a terminal.
+        with contextlib.nullcontext() if on_terminal() else contextlib.redirect_stderr(io.StringIO()):
+            train, test = (data_set(options.data_dir, train=train, download=download) for train in (True, False))
+        arrays = (train.data, train.targets, test.data, test.targets)
+        return dict(zip(NPZ_KEYS, map(np.asarray, arrays), strict=True))
+
+    if not options.may_download:
+        return read(download=False)
+    with contextlib.suppress(Exception):  # files are missing or damaged, or another process is writing them just now
+        return read(download=False)
+    lock = filelock.FileLock(options.data_dir / f".{torchvision_name}.lock")
+    with contextlib.suppress(OSError):  # where no lock can be made, a download may still be possible
+        options.data_dir.mkdir(parents=True, exist_ok=True)
+        try:
+            lock.acquire(timeout=0)
+        except filelock.Timeout:
+            warnings.warn(f"{lock.lock_file}: waiting for another process to download {torchvision_name}", stacklevel=2)
+            lock.acquire()
+    try:
+        return read(download=True)  # torchvision looks again, and downloads what is missing
+    finally:
+        lock.release()
 
 
 def on_terminal() -> bool:
@@ -176,8 +200,5 @@ def cached_array(
 
 def memory_mapped(path: Path) -> np.ndarray:
     """The array of a .npy file, mapped into memory. Raises UserError if the file is damaged."""
-    try:
+    with reading(path, "a whole cache file", "; delete it, and it is made anew"):
         return np.load(path, mmap_mode="c")  # copy-on-write: torch warns of arrays that may not be written
-    except Exception as error:  # if a file is damaged, reading it may fail in any way
-        damaged = f"this cache cannot be read ({in_one_line(error)})"
-        raise UserError(f"{path}: {damaged}; delete it, and it is made anew") from error

@@ -15,6 +15,7 @@ from utils.errors import UserError
 CIFAR = (torchvision.datasets.CIFAR10, torchvision.datasets.CIFAR100)
 MNIST = torchvision.datasets.MNIST
 LOAD = dict(zip((*CIFAR, MNIST), (load_cifar10, load_cifar100, load_mnist), strict=True))
+FILES = dict(zip((*CIFAR, MNIST), ("cifar-10-*", "cifar-100-*", "MNIST/raw/*ubyte*"), strict=True))
 
 SUPER_CLASSES = {
     "aquatic mammals": "beaver dolphin otter seal whale",
@@ -85,19 +86,19 @@ def test_an_npz_comes_first_then_torchvisions_files_then_a_download(tmp_path, mo
 @pytest.mark.parametrize("torchvision_set", LOAD)
 def test_a_missing_set_is_named_with_what_may_be_done(tmp_path, monkeypatch, torchvision_set):
     no_network(monkeypatch)
-    name = torchvision_set.__name__
-    where = f"{tmp_path}/{name.lower()}.npz (x_train, y_train, x_test, y_test) or torchvision's {name} in {tmp_path}"
-    for download, cause, advice in (
-        (False, "Dataset not found", "run without --no_download and --dry_run"),
-        (True, "Name or service not known", "put whole files there"),
-    ):
-        with pytest.raises(UserError) as error:
-            LOAD[torchvision_set](*asked(tmp_path, download=download))
-        failed = "but reading or downloading these failed ("
-        assert str(error.value).startswith(f"{name.lower()}: expected {where}, {failed}")
-        assert cause in str(error.value)
-        assert str(error.value).endswith(f"); {advice}")
-        assert "\n" not in str(error.value)
+    name, files = torchvision_set.__name__.lower(), FILES[torchvision_set]
+    expected = f"{tmp_path}/{name}.npz (x_train, y_train, x_test, y_test) or torchvision's {tmp_path}/{files}"
+    begins = f"{name}: expected {expected}, whole and unpacked, found none; "
+    with pytest.raises(UserError) as error:
+        LOAD[torchvision_set](*asked(tmp_path))
+    assert str(error.value) == f"{begins}run without --no_download and --dry_run"
+    assert not list(tmp_path.iterdir())
+    with pytest.raises(UserError) as error:
+        LOAD[torchvision_set](*asked(tmp_path, download=True))
+    assert str(error.value).startswith(f"{begins}reading or downloading these failed (")
+    assert "Name or service not known" in str(error.value)
+    assert str(error.value).endswith("); put whole files there")
+    assert "\n" not in str(error.value)
 
 
 @pytest.mark.parametrize("torchvision_set", CIFAR)
@@ -109,8 +110,10 @@ def test_a_file_with_another_checksum_is_never_opened_but_mended(tmp_path, monke
     touched = tmp_path / "touched"
     path = folder / files.get(part, torchvision_set.meta["filename"])
     path.write_bytes(b"cos\nsystem\n(S'touch " + str(touched).encode() + b"'\ntR.")
-    with pytest.raises(UserError, match=re.escape(f" in {tmp_path}, ")) as error:
+    with pytest.raises(UserError, match=re.escape(f", found ['{folder.name}'")) as error:
         load(*asked(tmp_path))
+    assert "run without" not in str(error.value)
+    assert str(error.value).endswith("; put whole files there")
     assert "\n" not in str(error.value)
     assert not touched.exists()
     pickle.loads(path.read_bytes())

@@ -1,8 +1,12 @@
 import contextlib
 import os
 import re
+import threading
 import time
+import urllib.request
+import warnings
 import zipfile
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import numpy as np
@@ -14,7 +18,7 @@ from hypothesis import strategies as st
 from datasets.cifar import load_cifar10, load_cifar100
 from datasets.files import cached_array, memory_mapped, read_npz
 from datasets.mnist import load_mnist
-from tests.make_data import asked, make_torchvision_mnist, no_network, random_arrays
+from tests.make_data import asked, make_torchvision_mnist, no_network, random_arrays, serve
 from utils.errors import UserError, short
 
 
@@ -180,8 +184,9 @@ def test_files_that_torchvision_would_have_to_unpack_or_does_not_look_for_are_na
         (tmp_path / name).touch()
     with pytest.raises(UserError) as error:
         load(*asked(tmp_path))
-    expected = f"; found there {short(found)}, expected whole and unpacked as {place}"
-    assert str(error.value).endswith(f"run without --no_download and --dry_run{expected}")
+    assert str(error.value).startswith(f"{load.__name__.removeprefix('load_')}: expected {tmp_path}/")
+    expected = f"torchvision's {tmp_path}/{place}, whole and unpacked, found {short(found)}"
+    assert str(error.value).endswith(f" or {expected}; run without --no_download and --dry_run")
     assert "\n" not in str(error.value)
 
 
@@ -192,6 +197,55 @@ def test_torchvisions_archives_are_unpacked_without_the_network(tmp_path, monkey
         path.unlink()
     no_network(monkeypatch)
     assert np.array_equal(load_mnist(*asked(tmp_path, download=True)).train_images[..., 0], arrays["x_train"])
+
+
+def test_of_two_at_once_one_downloads_and_the_other_says_once_that_it_waits(tmp_path, monkeypatch):
+    arrays, downloads, is_waiting = random_arrays(shape=(28, 28)), [], threading.Event()
+    serve(make_torchvision_mnist(tmp_path / "source", torchvision.datasets.MNIST, arrays, monkeypatch), monkeypatch)
+    urlopen = urllib.request.urlopen
+
+    def slow_urlopen(request):
+        downloads.append(request.full_url)
+        assert is_waiting.wait(10)
+        return urlopen(request)
+
+    def show(message, *_):
+        assert str(message) == f"{tmp_path}/new/.MNIST.lock: waiting for another process to download MNIST"
+        assert not is_waiting.is_set()
+        is_waiting.set()
+
+    monkeypatch.setattr("urllib.request.urlopen", slow_urlopen)
+    with ThreadPoolExecutor() as pool, warnings.catch_warnings():
+        warnings.simplefilter("always")
+        warnings.showwarning = show
+        loaded = list(pool.map(lambda _: load_mnist(*asked(tmp_path / "new", download=True)), range(2)))
+    assert len(downloads) == len({*downloads}) * 2 == 8  # torchvision asks twice for each of four files
+    for data in loaded:
+        assert np.array_equal(data.train_images[..., 0], arrays["x_train"])
+
+
+def test_without_a_lock_there_is_a_download_and_without_a_download_no_lock(tmp_path, monkeypatch):
+    arrays = random_arrays(shape=(28, 28))
+    folder = make_torchvision_mnist(tmp_path / "here", torchvision.datasets.MNIST, arrays, monkeypatch)
+    serve(folder, monkeypatch)
+    (tmp_path / "new/.MNIST.lock").mkdir(parents=True)  # as on a file system that knows no locks
+    for name in ("here", "new"):
+        assert len(load_mnist(*asked(tmp_path / name, download=True)).train_images) == 100
+    assert [path.name for path in (tmp_path / "here").iterdir()] == ["MNIST"]
+
+
+@pytest.mark.parametrize("download", [False, True])
+def test_damaged_files_and_mistakes_in_the_program_are_not_told_as_missing_files(tmp_path, monkeypatch, download):
+    arrays, mnist = random_arrays(shape=(28, 28)), torchvision.datasets.MNIST
+    folder = make_torchvision_mnist(tmp_path, mnist, arrays, monkeypatch)
+    no_network(monkeypatch)
+    images = folder / "t10k-images-idx3-ubyte"
+    images.write_bytes(images.read_bytes()[:-1])
+    with pytest.raises(UserError, match=r"; reading or downloading these failed \(.*\); put whole files there$"):
+        load_mnist(*asked(tmp_path, download=download))
+    monkeypatch.setattr(mnist, "_load_data", lambda self: len(3))
+    with pytest.raises(TypeError):
+        load_mnist(*asked(tmp_path, download=download))
 
 
 @pytest.mark.parametrize("closed", [False, True])
@@ -221,7 +275,7 @@ def test_a_cached_array_is_written_and_mapped(tmp_path):
     (tmp_path / "other").touch()
     assert path.stat().st_mode == (tmp_path / "other").stat().st_mode  # as readable as any new file
     path.write_bytes(path.read_bytes()[:-1])
-    with pytest.raises(UserError, match=re.escape(f"{path}: this cache cannot be read")):
+    with pytest.raises(UserError, match=re.escape(f"{path}: expected a whole cache file, but it cannot be read")):
         memory_mapped(path)
 
 
