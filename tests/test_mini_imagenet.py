@@ -247,21 +247,22 @@ def test_damaged_class_names_in_the_cache_are_told(folder, end):
 
 
 MEASURE = """
-import resource, sys
+import sys
 import torch
 from pathlib import Path
 from tests.make_data import asked
 from datasets.mini_imagenet import load_mini_imagenet
+from utils.process import peak_mem_gb
 data = load_mini_imagenet(*asked(Path(sys.argv[1])))
 data.train_images[torch.randint(0, 48000, (16,))].float().mean()
-print(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024 / 1e9, len(data.class_names))
+print(peak_mem_gb(), len(data.class_names))
 """
 
 
 @pytest.mark.slow
 def test_full_size_needs_little_memory_from_the_second_time_on(tmp_path):
     make = "import pathlib; from tests.make_mini_imagenet import make_mini_imagenet as make; make(pathlib.Path({!r}))"
-    program = make.format(str(tmp_path / "mini_imagenet"))  # in a process of its own, since a child inherits the peak
+    program = make.format(str(tmp_path / "mini_imagenet"))
     subprocess.run([sys.executable, "-c", program], cwd=ROOT, check=True)
     for most_gb in (4, 1):
         measure = [sys.executable, "-c", MEASURE, tmp_path]
