@@ -1,11 +1,12 @@
 # setup: an environment in .venv          demo: a zoo on bundled images, in a minute
 # test: the tests, all that they need     check: format, lint, types and the quick tests
+# results: the tables and figures of docs/results.md and README.md, from the records in results/
 PYTHON ?= python3
 VENV := .venv
 PIP_INSTALL := $(VENV)/bin/pip install --quiet
 QUICK_TESTS := $(VENV)/bin/python -m pytest -m "not slow" -n auto --maxprocesses 4 --dist worksteal
 
-.PHONY: setup demo test check
+.PHONY: setup demo test check results
 
 setup: $(VENV)/.installed
 
@@ -23,6 +24,9 @@ $(VENV)/.installed-dev: requirements.txt requirements-dev.txt requirements-tenso
 demo: $(VENV)/.installed
 	$(VENV)/bin/python modelzoo.py --continual --epochs 3 --seed 0 --overwrite --run_dir runs/digits \
 		--data_config config/dataset/split_digits.yaml --hp_config config/hyperparam/conv.yaml
+
+results: $(VENV)/.installed
+	$(VENV)/bin/python -m utils.report --pages docs/results.md README.md
 
 test: $(VENV)/.installed-dev
 	$(QUICK_TESTS)

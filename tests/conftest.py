@@ -50,7 +50,7 @@ def _first_image_stands_for_all(request, monkeypatch):
 
     if "every_image" not in request.fixturenames:
         monkeypatch.setattr("utils.plot.to_image", first_image)
-        monkeypatch.setattr("utils.report.__main__.to_image", first_image)
+        monkeypatch.setattr("utils.report.report.to_image", first_image)
 
 
 def _grow(folder, *more):

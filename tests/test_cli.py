@@ -22,7 +22,7 @@ from tests.small_runs import (
     write_benchmark,
     write_recipe,
 )
-from utils.device import seconds_by_flags
+from utils.device import describe_device, seconds_by_flags
 from utils.errors import UserError
 
 CONTINUAL = ("--continual",)
@@ -172,7 +172,8 @@ def test_results_go_to_stdout_and_how_far_the_run_is_to_stderr(finished, tmp_pat
     printed = capsys.readouterr()
     ends = [line for line in printed.err.splitlines() if re.fullmatch(ROUND_ENDS, line)]
     (begins,) = [line for line in printed.err.splitlines() if line not in ends]
-    assert begins == f"round 0 of 4 comes next, on cpu (1 threads), in {tmp_path / 'run'}"
+    device = describe_device(torch.device("cpu"))
+    assert begins == f"round 0 of 4 comes next, on {device} with 1 thread, in {tmp_path / 'run'}"
     assert len(ends) == 4
     lines = printed.out.splitlines()
     assert [line.split()[:2] for line in lines[:4]] == [["round", str(i)] for i in range(4)]
@@ -237,7 +238,8 @@ def test_config_yaml_is_plain(finished):
 def test_the_environment_of_a_run_is_noted(finished):
     (env,) = json.loads((finished[0] / "env.json").read_text())
     assert env["command"].startswith("python modelzoo.py --device cpu --threads 1 --no_download --data_config ")
-    assert (env["torch"], env["threads"], env["device"]) == (torch.__version__, 1, "cpu (1 threads)")
+    assert (env["torch"], env["threads"], env["precision"]) == (torch.__version__, 1, "fp32")
+    assert re.fullmatch(r"cpu \(.+, [A-Z0-9]+\)", env["device"])
     assert set(env) == {"command", "commit", "python", "torch", "device", "threads", "precision", "compiled"}
 
 

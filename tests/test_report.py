@@ -142,7 +142,7 @@ def test_report_of_run_folders(every_image, folders, capsys):
         rows = list(csv.DictReader(file))
     assert [row["method"] for row in rows] == ["continual-b1-e1", "continual-b5-e1"]
     assert (float(rows[1]["mean"]), float(rows[1]["std"])) == pytest.approx((0.85, 0.1 / 2**0.5))
-    assert (rows[1]["n"], rows[1]["published"], rows[1]["mean_elapsed_sec"]) == ("2", "", "60.0")
+    assert (rows[1]["n"], rows[1]["published"], rows[1]["elapsed_sec"]) == ("2", "", "60.0")
     assert {path.name for path in (folders / "out").iterdir()} == {
         "report.md",
         "report.csv",
@@ -186,7 +186,22 @@ def test_report_of_a_suite_beside_the_published(tmp_path, capsys):
     assert report.main(["--suite", str(path), "--suite_dir", str(tmp_path / "runs")]) == 0
     lines = capsys.readouterr().out.splitlines()
     isolated = next(line.split() for line in lines if line.startswith("Digits") and "average" in line)
-    assert isolated[4:] == ["80.00", "±", "10.00", "55.16", "to", "100.00", "3", "79.00", "[1]", "+1.00", "60", "s"]
+    assert isolated[4:] == [
+        "80.00",
+        "±",
+        "10.00",
+        "55.16",
+        "to",
+        "100.00",
+        "3",
+        "79.00",
+        "[1]",
+        "+1.00",
+        "5,000",
+        "500",
+        "60",
+        "s",
+    ]
     assert "[1] a page" in lines
     assert any("forgetting" in line and "10.00" in line for line in lines)  # (0.9 - 0.4) / 5
     assert any(line.startswith("More digits") and "not run" in line for line in lines)

@@ -165,7 +165,7 @@ def test_validation_stands_in_every_title_and_published_numbers_are_left_out(tmp
         figures.append(figure)
         return b""
 
-    monkeypatch.setattr(report, "to_image", keep)
+    monkeypatch.setattr("utils.report.report.to_image", keep)
     published = [{"row": "C", "percent": {"Digits #1": 79.0}, "source": "a page"}]
     flags = "--epochs 1 --continual --validation 0.1"
     assert make_report(tmp_path, flags=flags, published=published, sweep="tasks_per_round") == 0

@@ -2,6 +2,8 @@
 
 import json
 import os
+import re
+import shutil
 import signal
 import socket
 import subprocess
@@ -13,11 +15,13 @@ from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import filelock
+import pandas as pd
 import pytest
 
 from tests.make_runs import COLUMN, CONV, ROOT, write_suite
 from tests.small_runs import write_benchmark
 from utils.errors import StopSignal, UserError
+from utils.report import __main__ as report
 from utils.run_folder import is_locked
 from utils.suite import __main__ as suite
 from utils.suite import on_ray
@@ -81,7 +85,7 @@ def run_jobs(jobs, num_slots=2):
     try:
         stop = StopSignal()
         stop.defer()
-        return suite.run_all(jobs, pool, stop)
+        return suite.run_all(jobs, pool, stop, record=lambda job: None)
     finally:
         pool.close()
 
@@ -204,6 +208,51 @@ def test_data_that_are_missing_are_told_before_any_run_begins(tmp_path):
     assert {line.partition(".yaml: ")[0].rpartition("/")[2] for line in (first, second)} == {*names[:2]}
     assert last.startswith("utils.suite: no run was started")
     assert [path.name for path in tmp_path.iterdir() if path.name not in ("utils", "datasets")] == ["try.yaml"]
+
+
+SHORT = {
+    "flags": "--epochs 1 --samples 2",
+    "rows": {"Isolated": "--continual --tasks_per_round 1"},
+    "columns": {"Digits": COLUMN},
+}
+
+
+def test_recorded_runs_are_not_run_again_and_finished_ones_are_recorded_at_once(tmp_path):
+    path = write_suite(tmp_path / "try.yaml", seeds=[0, 1], **SHORT)
+    tables = [tmp_path / "recorded" / name for name in ("records.csv", "runs.csv")]
+    more = ("--records", str(tmp_path / "recorded"))
+    assert finish(path, "--seeds", "1")[0] == 0  # without records
+    assert finish(path, "--seeds", "0", *more)[0] == 0
+    assert [len(table.read_text().splitlines()) for table in tables] == [16, 2]
+    shutil.rmtree(tmp_path / "runs")
+    assert finish(path, "--seeds", "1", *more)[0] == 0
+    status, out, _ = finish(path, *more, "--dry_run")
+    assert re.findall("seed . *: (.*)", out) == ["recorded", "recorded"]
+    before = [table.read_bytes() for table in tables]
+    status, out, _ = finish(path, *more)
+    assert (status, [table.read_bytes() for table in tables]) == (0, before)
+    assert "2 runs: 2 were complete before, 0 done" in out
+    assert finish(path, "--suite_dir", str(tmp_path / "again"))[0] == 0
+    assert report.main(["--suite", str(path), "--suite_dir", str(tmp_path / "again")]) == 0
+    written, recorded = (
+        pd.read_csv(folder / "records.csv") for folder in (tmp_path / "again/report", tables[0].parent)
+    )
+    assert written.equals(recorded)
+
+
+def test_records_with_other_settings_are_named_and_kept(tmp_path):
+    path = write_suite(tmp_path / "try.yaml", **SHORT)
+    more = ("--records", str(tmp_path / "recorded"))
+    assert finish(path, *more)[0] == 0
+    before = (tmp_path / "recorded/runs.csv").read_bytes()
+    path.write_text(path.read_text().replace("--samples 2", "--samples 3"))
+    status, _, err = finish(path, *more, "--suite_dir", str(tmp_path / "other"))
+    (line,) = err.splitlines()
+    assert status == 2
+    assert line.startswith(
+        f"utils.suite: {tmp_path / 'recorded/runs.csv'}: Digits / Isolated / 0: not a run of the suite"
+    )
+    assert (tmp_path / "recorded/runs.csv").read_bytes() == before
 
 
 def write_long_suite(folder: Path) -> Path:

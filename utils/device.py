@@ -9,6 +9,7 @@ import statistics
 import sys
 import time
 from collections.abc import Callable, Iterable, Iterator
+from pathlib import Path
 
 import threadpoolctl
 import torch
@@ -50,10 +51,19 @@ def check_compiler(device: torch.device) -> None:
 
 
 def describe_device(device: torch.device) -> str:
-    """The device in words, e.g. ``cuda (NVIDIA H100)`` or ``cpu (2 threads)``; equal GPUs have the same words."""
+    """The device in words, e.g. ``cuda (NVIDIA H100)`` or ``cpu (AMD EPYC, AVX2)``; equal ones have the same words."""
     if device.type == "cuda":
         return f"cuda ({torch.cuda.get_device_name(device)})"
-    return f"{device.type} ({torch.get_num_threads()} threads)"
+    if device.type == "cpu":
+        return f"cpu ({_cpu_name()}, {torch.backends.cpu.get_cpu_capability()})"
+    return device.type
+
+
+def _cpu_name() -> str:
+    with contextlib.suppress(OSError):  # Linux alone has the file, and not for every CPU a name in it
+        if named := re.search(r"^model name\s*: (.+)$", Path("/proc/cpuinfo").read_text(), re.MULTILINE):
+            return named[1]
+    return platform.processor() or platform.machine()
 
 
 def describe_invocation(command: str, device: torch.device, precision: str, *, compiled: bool) -> Invocation:

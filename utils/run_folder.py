@@ -243,7 +243,8 @@ class RunFolder:
         if self.options.tensorboard or any(self.path.glob("tensorboard/events.out.tfevents.*")):  # not to fall behind
             self.events.begin(self.rounds)
         comes_next = f"round {method.round_id} of {self.settings.num_rounds} comes next"
-        self.screen.inform(f"{comes_next}, on {invocation.device}, in {self.path}")
+        threads = f"{invocation.threads} thread{'s' if invocation.threads > 1 else ''}"
+        self.screen.inform(f"{comes_next}, on {invocation.device} with {threads}, in {self.path}")
         self.watch = process.Stopwatch(self.state.seconds)
         self.watch.lap("start")
 

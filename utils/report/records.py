@@ -18,9 +18,9 @@ from utils.config import Settings
 from utils.errors import UserError, in_one_line
 from utils.records import Cost
 from utils.run_folder import is_complete, read_accuracy, read_env, read_summary, read_zoo, settings_of
-from utils.suite.file import Cell
+from utils.suite.file import Cell, RunName
 
-RUN = ["benchmark", "method", "seed"]
+RUN = list(RunName._fields)
 RECORD = [*RUN, "round", "task", "accuracy"]
 HOW_MADE = ["commit", "torch", "device", "threads", "precision"]  # each value of a run's invocations, once
 OF_RUNS = [*RUN, *HOW_MADE, "elapsed_sec", "peak_mem_gb", "scored_on", *Cost.model_fields, "settings", "data"]
@@ -105,8 +105,8 @@ class Result:
         return [key for key in self.settings.differences(other.settings) if key.partition(".")[0] in keys]
 
 
-def of_runs(run_dirs: Mapping[tuple[str, str, int], Path]) -> Tables:
-    """Complete runs, by their names here: benchmark, method and seed. Raises UserError if one is damaged."""
+def of_runs(run_dirs: Mapping[RunName, Path]) -> Tables:
+    """Complete runs, by their names here. Raises UserError if one is damaged."""
     records, runs = [], []
     for name, run_dir in run_dirs.items():
         settings, summary, env = settings_of(run_dir), read_summary(run_dir), read_env(run_dir)
@@ -145,7 +145,7 @@ def of_folders(run_dirs: Sequence[Path]) -> tuple[Tables, list[str]]:
     Raises:
         UserError: A folder holds no run, or two folders hold the same one.
     """
-    complete: dict[tuple[str, str, int], Path] = {}
+    complete: dict[RunName, Path] = {}
     remarks = []
     taken: defaultdict[str, dict[str, dict[Any, Any]]] = defaultdict(dict)  # by benchmark; "" has those of benchmarks
     for run_dir in run_dirs:
@@ -158,7 +158,7 @@ def of_folders(run_dirs: Sequence[Path]) -> tuple[Tables, list[str]]:
         data = settings.benchmark.model_dump(exclude={"root"}) | _data_of(settings, _fingerprints(run_dir))
         benchmark = _numbered(files, data, taken[""])
         rest = settings.model_copy(update={"seed": 0}).compared()
-        name = (benchmark, _numbered(in_short, rest, taken[benchmark]), settings.seed)
+        name = RunName(benchmark, _numbered(in_short, rest, taken[benchmark]), settings.seed)
         if name in complete:
             raise UserError(f"{run_dir}: the same settings and seed as {complete[name]}")
         complete[name] = run_dir
@@ -185,7 +185,7 @@ def of_suite(cells: Sequence[Cell]) -> tuple[Tables, list[str]]:
             elif not is_complete(cell.run_dir(seed)):
                 remarks.append(f"left out: {cell.run_dir(seed)} is not complete")
             else:
-                complete[cell.column, cell.row, seed] = cell.run_dir(seed)
+                complete[cell.run(seed)] = cell.run_dir(seed)
     return of_runs(complete), remarks
 
 

@@ -11,7 +11,8 @@ from utils.report.records import Result
 from utils.report.statistics import estimate, holm, paired_by_task
 from utils.suite.file import Suite
 
-OF_LINES = "benchmark method metric mean std low high n published difference source mean_elapsed_sec".split()
+OF_COST = ["parameters", "images_trained", "elapsed_sec"]  # the mean of a method's runs, beside its accuracy
+OF_LINES = [*"benchmark method metric mean std low high n published difference source".split(), *OF_COST]
 OF_PAIRINGS = "benchmark method against mean std low high n num_zeros wilcoxon_p holm_p seeds".split()
 COST = {  # by name in runs.csv: a column's title and the format of its numbers
     "learners": ("learners", "{:,.0f}"),
@@ -48,7 +49,6 @@ def _escape_bar(cell: str) -> str:
 
 def make_lines(results: Sequence[Result], runs: pd.DataFrame, suite: Suite, metrics: Sequence[str]) -> pd.DataFrame:
     """A line for each benchmark, method and metric that has a meaning, with the columns ``OF_LINES``, fractions."""
-    elapsed = runs.groupby(["benchmark", "method"])["elapsed_sec"].mean()
     lines = []
     for result in results:
         values = pd.DataFrame([compute_metrics(r, continual=result.continual) for r in result.accuracy.values()])
@@ -58,9 +58,10 @@ def make_lines(results: Sequence[Result], runs: pd.DataFrame, suite: Suite, metr
             line: dict[str, object] = {"benchmark": result.benchmark, "method": result.method, "metric": metric}
             line |= estimate(values.get(metric, ()), least=METRICS[metric].least)._asdict()
             line["published"], line["source"] = suite.number(result.method, result.benchmark, metric)
-            line["mean_elapsed_sec"] = elapsed.get((result.benchmark, result.method))
             lines.append(line)
-    frame = pd.DataFrame(lines, columns=OF_LINES)
+    names = ["benchmark", "method"]
+    frame = pd.DataFrame(lines, columns=[key for key in OF_LINES if key not in OF_COST])
+    frame = frame.merge(runs.groupby(names)[OF_COST].mean().reset_index(), on=names, how="left")
     return frame.assign(difference=frame["mean"] - frame["published"])
 
 
@@ -92,6 +93,11 @@ def duration(seconds: float) -> str:
     if seconds < 90:
         return f"{seconds:.0f} s"
     return f"{seconds / 60:.0f} min" if seconds < 5400 else f"{seconds / 3600:.1f} h"
+
+
+def thousands(value: float) -> str:
+    """A whole number in groups of three digits; nothing if it is not known."""
+    return "" if pd.isna(value) else f"{value:,.0f}"
 
 
 def percent(value: float, *, signed: bool = False) -> str:
@@ -156,11 +162,31 @@ def details_table(lines: pd.DataFrame, scored: str) -> Table:
             "n": lines["n"].astype(str),
             "published": lines["published"].map(percent) + lines["source"].map({"": ""} | numbers),
             "difference": lines["difference"].map(percent, signed=True),
-            "a run": lines["mean_elapsed_sec"].map(duration),
+            "parameters": lines["parameters"].map(thousands),
+            "images trained on": lines["images_trained"].map(thousands),
+            "a run": lines["elapsed_sec"].map(duration),
         }
     )
     notes = [f"{number.strip()} {source}" for source, number in numbers.items()]
     return Table(f"Ours and the published: {scored} accuracy", cells, 3, notes)
+
+
+def summary_table(lines: pd.DataFrame) -> Table:
+    """Lines of several suites, with the suite's title as ``experiment``, and the gain over Isolated as ``*_gained``."""
+    gained = lines.filter(like="_gained").rename(columns=lambda name: name.removesuffix("_gained"))
+    gain = gained["mean"].map(percent, signed=True)
+    bounds = " (" + gained.apply(interval, axis="columns", signed=True) + ")"
+    cells = lines[["experiment", "benchmark", "method"]].assign(
+        **{
+            "ours, %": lines.apply(mean_and_std, axis="columns"),
+            "n": lines["n"].astype(str),
+            "published": lines["published"].map(percent),
+            "gain over Isolated": (gain + bounds).where(gain != "", ""),
+            "images trained on": lines["images_trained"].map(thousands),
+            "a run": lines["elapsed_sec"].map(duration),
+        }
+    )
+    return Table("", cells, 3)
 
 
 def cost_table(runs: pd.DataFrame) -> Table:

@@ -13,7 +13,7 @@ import contextlib
 import re
 import sys
 import textwrap
-from collections.abc import Sequence
+from collections.abc import Callable, Collection, Sequence
 from concurrent.futures import Future
 from pathlib import Path
 
@@ -28,7 +28,8 @@ from utils.run_folder import is_complete
 from utils.suite import file, run
 from utils.suite.command import PASSED_ON, Command, read_command
 from utils.suite.on_ray import RayPool
-from utils.suite.run import Job, Outcome
+from utils.suite.recorded import add_records, read_recorded
+from utils.suite.run import Job, Outcome, RunName
 
 POLL_SEC = 0.5
 
@@ -38,8 +39,10 @@ def say(line: str) -> None:
     write_line(line, sys.stdout)
 
 
-def run_all(jobs: Sequence[Job], pool: run.LocalPool | RayPool, stop: StopSignal) -> collections.Counter[str]:
-    """Run all jobs, and show when each begins and how it ends; returns how many are done, failed and stopped."""
+def run_all(
+    jobs: Sequence[Job], pool: run.LocalPool | RayPool, stop: StopSignal, record: Callable[[Job], None]
+) -> collections.Counter[str]:
+    """Run all jobs, show when each begins and how it ends, and record it; returns how many ended in each way."""
     count = collections.Counter[str]()
     waiting = {job: run.log_size(job) for job in jobs}  # a log grows when its job begins, on any machine
     told = set[Job]()  # for which other processes are waited
@@ -63,6 +66,8 @@ def run_all(jobs: Sequence[Job], pool: run.LocalPool | RayPool, stop: StopSignal
                         told.add(job)
                         say(f"waits    {job.name}, for {outcome.detail}")
                     continue
+                if outcome.status == "done":
+                    record(job)
                 count[outcome.status] += 1
                 bar.update()
                 say(f"{outcome.status:<7}  {job.name}   [{count.total()} of {len(jobs)}]")
@@ -87,14 +92,12 @@ def matches(text: str, name: str) -> bool:
     return re.search(before + re.escape(text) + after, name, re.IGNORECASE) is not None
 
 
-def choose_runs(command: Command, folder: Path) -> list[tuple[file.Cell, int]]:
+def choose_runs(command: Command, cells: Sequence[file.Cell], seeds: Sequence[int]) -> list[tuple[file.Cell, int]]:
     """The cells and seeds that the command asks for, one seed of the whole table after another. Raises UserError."""
-    suite = file.read_suite(command.suite)
-    cells = file.read_cells(suite, command.suite, folder)
-    runs = [(cell, seed) for seed in dict.fromkeys(command.seeds or suite.seeds) for cell in cells]
-    chosen = [(cell, seed) for cell, seed in runs if matches(command.only, cell.run_name(seed))]
+    runs = [(cell, seed) for seed in dict.fromkeys(command.seeds or seeds) for cell in cells]
+    chosen = [(cell, seed) for cell, seed in runs if matches(command.only, str(cell.run(seed)))]
     if not chosen:
-        name = runs[0][0].run_name(runs[0][1])
+        name = str(runs[0][0].run(runs[0][1]))
         raise UserError(f"--only: expected words of a name such as {name!r}, got {command.only!r}")
     for cell, seed in chosen:  # before anything starts
         if differing := cell.differing(seed):
@@ -110,27 +113,38 @@ def flags_to_pass_on(command: Command, *, device: str, threads: int) -> list[str
     return words
 
 
-def print_plan(jobs: Sequence[Job]) -> None:
+def print_plan(jobs: Sequence[Job], recorded: Collection[RunName]) -> None:
     """Print each run's command and state."""
+    states = []
     for job in jobs:
-        state = "complete" if is_complete(job.run_dir) else "goes on" if job.run_dir.exists() else "new"
-        say(f"# {job.name}: {state}\n{command_line(job.argv)}")
-    say(f"# {len(jobs)} runs, {sum(is_complete(job.run_dir) for job in jobs)} of them complete")
+        begun = "complete" if is_complete(job.run_dir) else "goes on" if job.run_dir.exists() else "new"
+        states.append("recorded" if job.run in recorded else begun)
+        say(f"# {job.name}: {states[-1]}\n{command_line(job.argv)}")
+    say(f"# {len(jobs)} runs, {states.count('complete') + states.count('recorded')} of them complete")
 
 
 def run_suite(command: Command, argv: Sequence[str]) -> int:
     """Check everything, then run; returns the exit status. Raises UserError."""
     folder = file.suite_folder(command.suite, command.suite_dir)
-    runs = choose_runs(command, folder)  # first: a mistake in the file is told before a GPU is looked for
+    suite = file.read_suite(command.suite)
+    cells = file.read_cells(suite, command.suite, folder)
+    runs = choose_runs(command, cells, suite.seeds)  # a mistake in the file is told before a GPU is looked for
+    recorded = read_recorded(command.records, cells) if command.records else set()
     gpus = [] if command.ray else run.visible_gpus(command.device)
     slots = run.slots(gpus, jobs=command.jobs, per_gpu=command.per_gpu, threads=command.threads or 1)
     threads = command.threads or (max(1, run.num_cores() // len(slots)) if gpus else 1)
     passed_on = flags_to_pass_on(command, device="cuda" if gpus else command.device, threads=threads)
-    jobs = [Job(cell.run_name(seed), cell.run_dir(seed), (*cell.argv(seed), *passed_on)) for cell, seed in runs]
+    jobs = [Job(cell.run(seed), cell.run_dir(seed), (*cell.argv(seed), *passed_on)) for cell, seed in runs]
     if command.dry_run:
-        print_plan(jobs)
+        print_plan(jobs, recorded)
         return 0
-    todo = [job for job in jobs if not is_complete(job.run_dir)]
+
+    def record(*done: Job) -> None:
+        if command.records:
+            add_records(command.records, {job.run: job.run_dir for job in done if job.run not in recorded})
+
+    record(*(job for job in jobs if is_complete(job.run_dir)))
+    todo = [job for job in jobs if job.run not in recorded and not is_complete(job.run_dir)]
     pool: run.LocalPool | RayPool = run.LocalPool(slots)
     if command.ray and todo:
         pool = RayPool(command, num_cpus=len(slots) * threads, threads=threads)
@@ -140,7 +154,7 @@ def run_suite(command: Command, argv: Sequence[str]) -> int:
         if todo and not run.has_data(todo):
             raise UserError("no run was started, because their data are not as they should be")
         file.make_folder(folder)
-        count = run_all(todo, pool, stop)
+        count = run_all(todo, pool, stop, record)
     return print_end(command, argv, count, num_before=len(jobs) - len(todo))
 
 
@@ -152,6 +166,7 @@ def print_end(command: Command, argv: Sequence[str], count: collections.Counter[
         say(f"stopped by a signal, the states are saved; to go on: {command_line(argv, 'utils/suite')}")
         return 3
     where = ["--suite_dir", str(command.suite_dir)] if command.suite_dir else []
+    where += ["--records", str(command.records)] if command.records else []
     say(f"the table: {command_line(['--suite', str(command.suite), *where], 'utils/report')}")
     return 1 if count["failed"] else 0
 

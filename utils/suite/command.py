@@ -24,6 +24,7 @@ class Command(Machine):
     per_gpu: Count = Field(1, description="runs at a time on a GPU")
     ray: str | None = Field(None, min_length=1, description="by Ray: a local cluster, or auto or an address")
     suite_dir: Path | None = Field(None, description="the folder of the runs (runs/<name of the suite file>)")
+    records: Path | None = Field(None, description="where finished runs are recorded; recorded runs are not run again")
     dry_run: bool = Field(False, description="check everything and print the commands; write nothing")
     device: str = Field("auto", pattern=r"^(auto|cpu|mps|cuda(:\d+)?)$", description="auto, cpu, cuda, cuda:1, mps")
     threads: int | None = Field(None, ge=1, le=10_000, description="CPU threads of a run (1; with GPUs its share)")

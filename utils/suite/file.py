@@ -130,6 +130,17 @@ class Suite(Frozen):
         return None, ""
 
 
+class RunName(NamedTuple):
+    """A run of a suite, by the names of its column and row and by its seed."""
+
+    benchmark: str
+    method: str
+    seed: int
+
+    def __str__(self) -> str:
+        return f"{self.method} / {self.benchmark} / seed {self.seed}"
+
+
 class Cell(NamedTuple):
     """A method on a benchmark; with a seed it is a run.
 
@@ -147,9 +158,9 @@ class Cell(NamedTuple):
     settings: Settings
     folder: Path
 
-    def run_name(self, seed: int) -> str:
-        """The name of a run on the screen."""
-        return f"{self.row} / {self.column} / seed {seed}"
+    def run(self, seed: int) -> RunName:
+        """The name of a run."""
+        return RunName(self.column, self.row, seed)
 
     def run_dir(self, seed: int) -> Path:
         """The folder of a run."""

@@ -20,6 +20,7 @@ from utils.command_line import command_line
 from utils.errors import UserError
 from utils.process import ROOT
 from utils.run_folder import is_complete, is_locked, lock_holder
+from utils.suite.file import RunName
 
 PROGRAM = ROOT / "modelzoo.py"
 POLL_SEC = 0.2
@@ -29,14 +30,19 @@ class Job(NamedTuple):
     """A run to be done.
 
     Attributes:
-        name: The run's name on the screen.
+        run: The run's name.
         run_dir: The run's folder.
         argv: The words after ``modelzoo.py`` on its command line.
     """
 
-    name: str
+    run: RunName
     run_dir: Path
     argv: tuple[str, ...]
+
+    @property
+    def name(self) -> str:
+        """The run's name on the screen."""
+        return str(self.run)
 
     @property
     def log(self) -> Path:
