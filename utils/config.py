@@ -11,18 +11,7 @@ from pathlib import Path
 from typing import Annotated, Any, Literal, NamedTuple, TypeVar
 from unicodedata import normalize
 
-from pydantic import (
-    AfterValidator,
-    BaseModel,
-    ConfigDict,
-    Field,
-    StrictBool,
-    StrictFloat,
-    StrictInt,
-    StrictStr,
-    ValidationError,
-    model_validator,
-)
+from pydantic import AfterValidator, BaseModel, Field, StrictInt, StrictStr, ValidationError, model_validator
 
 from utils.errors import UserError, short
 from utils.process import ROOT
@@ -33,10 +22,8 @@ OR_ALL = {"tasks_per_round": "all", "num_rounds": "all", "samples": None, "threa
 Count = Annotated[int, Field(ge=1)]
 
 
-class Frozen(BaseModel):
+class Frozen(BaseModel, frozen=True, extra="forbid", allow_inf_nan=False):
     """A group of values that admits no unknown key, no infinity and no change."""
-
-    model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False)
 
 
 Model = TypeVar("Model", bound=BaseModel)
@@ -63,10 +50,10 @@ class Benchmark(Frozen):
     dataset: StrictStr
     tasks: tuple[Classes, ...] = Field(min_length=1)
     task_names: tuple[StrictStr, ...] = ()
-    flip: StrictBool = True
+    flip: bool = Field(default=True, strict=True)
     root: Path | None = None
-    image_size: StrictInt | None = Field(default=None, ge=1, le=10_000)
-    test_fraction: StrictFloat | None = Field(default=None, gt=0, lt=1)
+    image_size: int | None = Field(default=None, strict=True, ge=1, le=10_000)
+    test_fraction: float | None = Field(default=None, strict=True, gt=0, lt=1)
 
     @model_validator(mode="after")
     def _check(self) -> "Benchmark":
@@ -92,24 +79,22 @@ class Benchmark(Frozen):
         return self.model_copy(update={"tasks": tuple(tasks), "task_names": tuple(names)})
 
 
-class Recipe(Frozen):
+class Recipe(Frozen, strict=True):
     """What a recipe file says: the network, whose name ``net`` checks, and how a learner is trained."""
 
-    model: StrictStr = Field(
-        description="the network, such as conv or wrn16_4: a name in the table of net/build_net.py"
-    )
-    batch: StrictInt = Field(ge=1, description="examples a gradient step")
-    lr: StrictFloat = Field(gt=0, description="learning rate, at its highest")
-    l2_reg: StrictFloat = Field(ge=0, description="weight decay, on all parameters")
-    dropout: StrictFloat = Field(ge=0, lt=1, description="probability of dropping a unit")
-    momentum: StrictFloat = Field(0.9, ge=0, lt=1, description="momentum of gradient descent")
-    nesterov: StrictBool = Field(True, description="whether momentum is Nesterov's")
+    model: str = Field(description="the network, such as conv or wrn16_4: a name in the table of net/build_net.py")
+    batch: int = Field(ge=1, description="examples a gradient step")
+    lr: float = Field(gt=0, description="learning rate, at its highest")
+    l2_reg: float = Field(ge=0, description="weight decay, on all parameters")
+    dropout: float = Field(ge=0, lt=1, description="probability of dropping a unit")
+    momentum: float = Field(0.9, ge=0, lt=1, description="momentum of gradient descent")
+    nesterov: bool = Field(True, description="whether momentum is Nesterov's")
     schedule: Literal["cosine", "constant"] = Field("cosine", description="cosine (to 0) or constant learning rate")
     augment: Literal["auto", "none"] = Field("auto", description="auto (crops, mirror images) or none")
     precision: Literal["auto", "fp32", "tf32", "bf16", "fp16"] = Field(
         "auto", description="auto (fp16 on a CUDA GPU, else fp32), fp32, tf32 (on a CUDA GPU), bf16 or fp16"
     )
-    lr_decay: StrictFloat = Field(1.0, gt=0, le=1, description="factor on lr after each task, for one network")
+    lr_decay: float = Field(1.0, gt=0, le=1, description="factor on lr after each task, for one network")
 
     @model_validator(mode="after")
     def _check(self) -> "Recipe":
@@ -297,9 +282,8 @@ def read_benchmark(path: Path) -> Benchmark:
     """A benchmark file; its ``root`` becomes absolute, counted from the file. Raises UserError."""
     path = find_file(path)
     benchmark = validate(Benchmark, read_yaml(path), path)
-    if benchmark.root is None:
-        return benchmark
-    return benchmark.model_copy(update={"root": (path.parent / benchmark.root).resolve()})
+    root = benchmark.root and (path.parent / benchmark.root).resolve()
+    return benchmark.model_copy(update={"root": root})
 
 
 def read_recipe(path: Path) -> Recipe:
