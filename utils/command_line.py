@@ -7,9 +7,6 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, NoReturn, get_args
 
-from pydantic import BaseModel
-from pydantic_core import PydanticUndefined
-
 from utils.config import (
     OR_ALL,
     Benchmark,
@@ -80,8 +77,7 @@ def build_parser() -> argparse.ArgumentParser:
     what.add_argument("--hp_config", **path, help="the recipe (config/hyperparam/wrn.yaml)")
     what.add_argument("--task_ids", nargs="+", metavar="I", help="only these tasks, in this order, or all (all)")
     add_flags(what, Settings, on_or_off=True)
-    recipe = parser.add_argument_group("override the recipe (in brackets: the default)")
-    add_flags(recipe, Recipe, on_or_off=True)
+    add_flags(parser.add_argument_group("override the recipe (in brackets: the default)"), Recipe, on_or_off=True)
     add_flags(parser.add_argument_group("where and how"), Options)
     use = parser.add_argument_group("use a zoo that was grown")
     either = use.add_mutually_exclusive_group()
@@ -93,7 +89,7 @@ def build_parser() -> argparse.ArgumentParser:
 
 
 def add_flags(
-    group: argparse._ActionsContainer, model: type[BaseModel], *, on_or_off: bool = False, **options: dict[str, Any]
+    group: argparse._ActionsContainer, model: type[Frozen], *, on_or_off: bool = False, **options: dict[str, Any]
 ) -> None:
     """Add a flag for each field of a model that has a description; the model itself checks the values.
 
@@ -109,7 +105,7 @@ def add_flags(
         how: dict[str, Any] = {"metavar": "N|all" if name in OR_ALL else _metavar(name, field.annotation)}
         if field.annotation is bool:
             how = how | {"nargs": "?", "const": "true"} if on_or_off else {"action": "store_true"}
-        default = f" ({field.default})" if field.default not in (None, "", False, PydanticUndefined) else ""
+        default = f" ({field.default})" if field.default and not field.is_required() else ""
         group.add_argument(f"--{name}", help=field.description + default, **how | options.get(name, {}))
 
 
