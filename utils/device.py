@@ -179,10 +179,8 @@ def set_up_process(options: Options) -> torch.device:
     device = choose_device(options.device)
     if options.compile:
         check_compiler(device)
-    if sys.platform == "linux":
-        mallopt = getattr(ctypes.CDLL(None), "mallopt", None)  # musl has none
-        if mallopt is not None:
-            mmap_threshold, trim_threshold = -3, -1
-            mallopt(mmap_threshold, 2**30)
-            mallopt(trim_threshold, 2**31 - 1)
+    if sys.platform == "linux" and (mallopt := getattr(ctypes.CDLL(None), "mallopt", None)):  # musl has none
+        mmap_threshold, trim_threshold = -3, -1
+        mallopt(mmap_threshold, 2**30)
+        mallopt(trim_threshold, 2**31 - 1)
     return device
