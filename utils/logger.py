@@ -7,7 +7,7 @@ import sys
 import time
 from collections.abc import Iterable
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, TextIO
+from typing import TYPE_CHECKING, TextIO
 
 from tqdm import tqdm
 
@@ -15,7 +15,6 @@ if TYPE_CHECKING:
     from utils.config import Settings
     from utils.method import Method
     from utils.records import RoundSize
-    from utils.run_net import Training
 
 LINE_EVERY_SEC = 300
 LOSS_EVERY_SEC = 10  # on a bar
@@ -100,18 +99,15 @@ class Progress(contextlib.AbstractContextManager["Progress"]):
             self.first = self.bar.initial = done
         self.bar.update(done - self.bar.n)
         ends = training.epoch == training.num_epochs and round_id > self.last_round
-        if ends or time.monotonic() - self.looked >= self.every_sec:
-            self.looked = time.monotonic()
-            self.last_round = round_id if ends else self.last_round
-            self._look(round_id, training, num_images=done - self.first, num_left=self.before_round[-1] - done)
-
-    def _look(self, round_id: int, training: "Training[Any]", *, num_images: int, num_left: int) -> None:
-        """Read the loss, which waits for a GPU, and show it; ``num_images`` are those of this process."""
+        if not ends and time.monotonic() - self.looked < self.every_sec:
+            return  # since reading the loss waits for a GPU
+        self.looked = time.monotonic()
+        self.last_round = round_id if ends else self.last_round
         if not self.bar.disable:
             self.bar.set_description(f"round {round_id}, epoch {training.epoch}", refresh=False)
             self.bar.set_postfix_str(f"loss {training.loss:.4f}")
             return
-        speed = num_images / (self.looked - self.began)
-        left = f", {tqdm.format_interval(num_left / speed)} left" if speed else ""
+        speed = (done - self.first) / (self.looked - self.began)
+        left = f", {tqdm.format_interval((self.before_round[-1] - done) / speed)} left" if speed else ""
         where = f"round {round_id} of {self.settings.num_rounds}, {training.epoch} of {training.num_epochs} epochs done"
         self.screen.inform(f"{where}: learner's loss {training.loss:.4f}, {speed:,.0f} images a second{left}")
