@@ -52,9 +52,7 @@ class OwnRandom:
     def __init__(self, seed: int, device: torch.device):
         """Begin with a seed; ``device`` is the one that is computed on."""
         self._devices = {kind.type: kind for kind in (torch.device("cpu"), device)}
-        self.states = {
-            kind: torch.Generator(device).manual_seed(seed).get_state() for kind, device in self._devices.items()
-        }
+        self.states = {kind: torch.Generator(kind).manual_seed(seed).get_state() for kind in self._devices}
 
     def __enter__(self) -> None:
         self._others = self._exchange(self.states)
