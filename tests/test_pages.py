@@ -61,7 +61,7 @@ def test_tables_stand_in_their_places_and_the_words_stay(report_of):
     assert "Written by hand." in page
     assert "| Isolated" in page
     assert "70.50 ± 0.71 (2)" in page
-    assert re.search(r"Title +\| Digits, 1 epoch +\| Model Zoo +\| 80.50 ± 0.71 +\| 2 .*\+10.00 \(", page)
+    assert re.search(r"Title +\| Digits, 1 epoch +\| Model Zoo +\| 80.50 ± 0.71 +\| +2 .*\+10.00 \(", page)
     assert "8 of 8 planned runs, " in page
     assert "4 runs, " in page
     assert "old" not in page
