@@ -254,18 +254,18 @@ def test_a_containers_quota_and_the_affinity_count_as_cores(monkeypatch):
     monkeypatch.setattr(context, "_cpu_count_affinity", lambda _: 32)
     for quota, cores in ((64, 32), (2, 2)):
         monkeypatch.setattr(context, "_cpu_count_cgroup", lambda _, quota=quota: quota)
-        assert suite_run.num_cores() == cores
+        assert suite_run.cpu_count() == cores
 
 
 def test_a_run_may_have_all_cores(monkeypatch):
-    monkeypatch.setattr(suite_command, "num_cores", lambda: 16)
+    monkeypatch.setattr(suite_command, "cpu_count", lambda: 16)
     assert suite_command.read_command(["x.yaml", "--threads", "all"]).threads == 16
     with pytest.raises(UserError, match="--threads: expected a valid integer, or all, got 'none'"):
         suite_command.read_command(["x.yaml", "--threads", "none"])
 
 
 def test_slots_share_out_the_cores_or_the_gpus(monkeypatch):
-    monkeypatch.setattr(suite_run, "num_cores", lambda: 16)
+    monkeypatch.setattr(suite_run, "cpu_count", lambda: 16)
     assert suite_run.visible_gpus("cpu") == []
     for jobs, threads, num_slots in ((None, 1, 16), (None, 5, 3), (None, 99, 1), (3, 1, 3)):
         assert suite_run.slots([], jobs=jobs, per_gpu=1, threads=threads) == [{}] * num_slots

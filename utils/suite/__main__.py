@@ -19,6 +19,7 @@ from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[2]))  # for python PROJECT/utils/suite, from any folder
 
+from joblib import cpu_count
 from tqdm import tqdm
 
 from utils.command_line import command_line
@@ -77,7 +78,7 @@ def run_all(
     return count
 
 
-def outcome_of(future: Future[Outcome], stopping: bool) -> Outcome:
+def outcome_of(future: concurrent.futures.Future[Outcome], stopping: bool) -> Outcome:
     """How a job ended; an error in one job does not stop the others."""
     error = future.exception()
     if error is None:
@@ -132,7 +133,7 @@ def run_suite(command: Command, argv: Sequence[str]) -> int:
     recorded = read_recorded(command.records, cells) if command.records else set()
     gpus = [] if command.ray else run.visible_gpus(command.device)
     slots = run.slots(gpus, jobs=command.jobs, per_gpu=command.per_gpu, threads=command.threads or 1)
-    threads = command.threads or (max(1, run.num_cores() // len(slots)) if gpus else 1)
+    threads = command.threads or (max(1, cpu_count() // len(slots)) if gpus else 1)
     passed_on = flags_to_pass_on(command, device="cuda" if gpus else command.device, threads=threads)
     jobs = [Job(cell.run(seed), cell.run_dir(seed), (*cell.argv(seed), *passed_on)) for cell, seed in runs]
     if command.dry_run:

@@ -5,11 +5,11 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Annotated
 
+from joblib import cpu_count
 from pydantic import Field, model_validator
 
 from utils.command_line import Parser, add_flags
 from utils.config import Count, Machine, validate
-from utils.suite.run import num_cores
 
 PASSED_ON = Machine.model_fields.keys() - {"device", "threads"}  # to every run, as they were given
 
@@ -43,6 +43,6 @@ def read_command(argv: Sequence[str]) -> Command:
     about = "Do all runs of a suite that are not complete. From another folder: python PROJECT/utils/suite SUITE.yaml"
     parser = Parser("python -m utils.suite", description=about, allow_abbrev=False, argument_default=argparse.SUPPRESS)
     parser.add_argument("suite", metavar="SUITE.yaml", help="a file as those in config/suite")
-    threads = {"type": lambda word: num_cores() if word == "all" else word}
+    threads = {"type": lambda word: cpu_count() if word == "all" else word}
     add_flags(parser, Command, seeds={"nargs": "+"}, ray={"nargs": "?", "const": "local"}, threads=threads)
     return validate(Command, vars(parser.parse_intermixed_args(argv)))

@@ -14,7 +14,7 @@ from concurrent.futures import Future, ThreadPoolExecutor
 from pathlib import Path
 from typing import Literal, NamedTuple
 
-import joblib
+from joblib import cpu_count  # by the affinity and the container's quota
 
 from utils.command_line import command_line
 from utils.errors import UserError
@@ -106,8 +106,7 @@ def run_command(job: Job, environment: Mapping[str, str], stopping: Callable[[],
 def _run_process(job: Job, environment: Mapping[str, str], stopping: Callable[[], bool]) -> tuple[int, str]:
     """Run the job's process, its output going to the job's log; returns its exit status and its last lines."""
     with open(job.log, "a", encoding="utf-8", errors="backslashreplace") as log:
-        log.write(f"$ {command_line(job.argv)}\n")
-        log.flush()
+        print(f"$ {command_line(job.argv)}", file=log, flush=True)
         begin = log_size(job)
         process = subprocess.Popen(
             [sys.executable, str(PROGRAM), *job.argv],
@@ -156,11 +155,6 @@ class LocalPool:
         self._threads.shutdown()
 
 
-def num_cores() -> int:
-    """The number of CPU cores that this process may use, by its affinity and its container's quota."""
-    return joblib.cpu_count()
-
-
 def visible_gpus(device: str) -> list[str]:
     """The GPUs that runs may use, named as in CUDA_VISIBLE_DEVICES; none if they run elsewhere. Raises UserError."""
     if device in ("cpu", "mps"):
@@ -180,5 +174,5 @@ def visible_gpus(device: str) -> list[str]:
 def slots(gpus: Sequence[str], *, jobs: int | None, per_gpu: int, threads: int = 1) -> list[dict[str, str]]:
     """The slots of this machine: as many as the cores allow; with GPUs ``per_gpu`` on each; or ``jobs``."""
     if not gpus:
-        return [{} for _ in range(jobs or max(1, num_cores() // threads))]
+        return [{} for _ in range(jobs or max(1, cpu_count() // threads))]
     return [{"CUDA_VISIBLE_DEVICES": gpus[slot % len(gpus)]} for slot in range(jobs or per_gpu * len(gpus))]
