@@ -31,15 +31,13 @@ from utils.suite import file
 
 RESULTS = ROOT / "results"
 PAGES = "make the tables and figures of these pages anew from results/, see utils/report/pages.py"
+ABOUT = "The table of many runs, with figures. From another folder: python PROJECT/utils/report, with the same flags"
 ELSEWHERE = "methods from elsewhere: benchmark, method, task, accuracy (a fraction); seed and round if known"  # --with
 
 
 def read_flags(argv: Sequence[str] | None) -> argparse.Namespace:
     """The command line, checked. Raises UserError."""
-    about = (
-        "The table of many runs, with figures. From another folder: python PROJECT/utils/report, with the same flags"
-    )
-    parser = Parser("python -m utils.report", description=about, allow_abbrev=False)
+    parser = Parser("python -m utils.report", description=ABOUT, allow_abbrev=False)
     add = parser.add_argument
     add("run_dirs", type=Path, nargs="*", metavar="RUN_DIR", help="run folders")
     add("--suite", type=Path, metavar="SUITE.yaml", help="a suite file, whose runs are shown, in place of run folders")

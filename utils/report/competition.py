@@ -41,17 +41,15 @@ def find_matrices(competition: Competition, results: Sequence[Result]) -> Matric
         raise UserError("competition: no cell learns each task alone")
     names = list(alone.tasks)
     published = published_matrix(competition, names)
-    ours = {(name, name): 0.0 for name in names}
-    num_seeds = 0
-    for pair in [result for result in results if result.is_pair]:
-        gains = gains_of_pair(pair, alone)
-        num_seeds = max(num_seeds, len(gains))
-        one, other = gains.columns
-        ours[one, other], ours[other, one] = gains.mean()
+    pairs = [gains_of_pair(result, alone) for result in results if result.is_pair]
+    num_seeds = max(map(len, pairs), default=0)
     if num_seeds == 0:
         return None
-    matrix = pd.Series(ours).unstack().reindex(index=names, columns=names)
-    return Matrices(matrix, published, f"{num_seeds} seed{'s' if num_seeds > 1 else ''}", competition.source)
+    ours = pd.DataFrame(np.where(np.eye(len(names)), 0.0, np.nan), names, names)
+    for gains in pairs:
+        one, other = gains.columns
+        ours.loc[one, other], ours.loc[other, one] = gains.mean()
+    return Matrices(ours, published, f"{num_seeds} seed{'s' if num_seeds > 1 else ''}", competition.source)
 
 
 def published_matrix(competition: Competition, names: Sequence[str]) -> pd.DataFrame:
@@ -126,7 +124,6 @@ def _draw_matrix(axes: Axes, gains: pd.DataFrame, limit: float, title: str) -> N
     axes.set(xlabel="learned together with", title=title)
     axes.set_facecolor("0.88")  # the diagonal, and what was not run
     if len(names) <= 12:
-        for row, column in np.argwhere(np.isfinite(points)):
-            value = points[row, column]
+        for (row, column), value in np.ma.ndenumerate(np.ma.masked_invalid(points)):
             colour = "w" if abs(value) > 0.6 * limit else "k"
             axes.text(column, row, f"{value:.1f}", ha="center", va="center", fontsize=8, color=colour)

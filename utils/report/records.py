@@ -114,8 +114,7 @@ def of_runs(run_dirs: Mapping[RunName, Path]) -> Tables:
         records += [(*name, *place, accuracy) for place, accuracy in places if not np.isnan(accuracy)]
         run = dict(zip(RUN, name, strict=True)) | summary.model_dump() | summary.cost.model_dump()
         for key in HOW_MADE:
-            values = [str(entry.get(key) or "not known") for entry in env]
-            run[key] = "; ".join(dict.fromkeys(values))
+            run[key] = "; ".join(dict.fromkeys(str(entry.get(key) or "not known") for entry in env))
         run |= {"settings": settings.model_dump_json(exclude={"benchmark": {"root"}}), "data": _fingerprints(run_dir)}
         runs.append(run)
     frames = pd.DataFrame(records, columns=RECORD), pd.DataFrame(runs, columns=OF_RUNS)

@@ -9,7 +9,6 @@ from scipy import stats
 
 from utils.report.records import NO_SEED
 
-CONFIDENCE = 0.95
 DECIMALS = 10  # to which equal accuracies stay equal when they are averaged: ranks need their ties
 
 
@@ -41,7 +40,7 @@ def estimate(values: Sequence[float], *, least: float = -1.0) -> Estimate:
     """
     found, n = pd.Series(values, dtype=float), len(values)
     mean, std = found.mean(), found.std()
-    half = stats.t.ppf((1 + CONFIDENCE) / 2, n - 1) * std / n**0.5
+    half = stats.t.ppf(0.975, n - 1) * std / n**0.5  # on each side, 2.5 % lie beyond
     low, high = np.clip([mean - half, mean + half], least, 1.0).tolist()
     return Estimate(mean, std, low, high, n)
 
@@ -83,8 +82,7 @@ def wilcoxon_p(differences: np.ndarray) -> float:
     probability = np.ones(1)  # of each sum of positive ranks
     for rank in ranks:
         probability = (np.pad(probability, (0, rank)) + np.pad(probability, (rank, 0))) / 2
-    positive = int(ranks[differences > 0].sum())
-    lower = min(positive, int(ranks.sum()) - positive)
+    lower = min(ranks[differences > 0].sum(), ranks[differences < 0].sum())
     return min(1.0, 2 * float(probability[: lower + 1].sum()))
 
 
