@@ -219,31 +219,27 @@ def round_line(record: Record, settings: Settings) -> str:
 
 def closing_table(records: Sequence[Record], settings: Settings, summary: Summary) -> str:
     """Each task's accuracy when it was first learned, at the end, and the change; then the metrics and the cost."""
-    accuracy = accuracy_matrix(records, len(settings.benchmark.tasks))
-    first_round = {task_id: record.round for record in reversed(records) for task_id in record.tasks}
+    first_round = {task_id: record for record in reversed(records) for task_id in record.tasks}
     rows = []
     for task_id, at_end in records[-1].accuracy.items():
         row = [task_id, settings.benchmark.names[task_id], None, at_end, None, "no learner: a guess"]
         if task_id in first_round:
-            learned = accuracy[first_round[task_id], task_id]
+            learned = first_round[task_id].accuracy[task_id]
             row[2:] = [learned, at_end, 100 * (at_end - learned), ""]
         rows.append(row)
     headers = ["task", "name", "learned", "at end", "change", ""]
     tasks = table(rows, headers, floatfmt=("", "", ".2%", ".2%", "+.2f", ""), disable_numparse=[1])
     metrics = table([(METRICS[name].label, value) for name, value in summary.metrics.items()], floatfmt=".2%")
-    size = f"{len(records)} rounds, {len(first_round)} tasks"
-    used = f"{summary.elapsed_sec:.1f} s, {summary.peak_mem_gb:.2f} GB of memory at most"
     held_out = f"{settings.validation:.0%} of each class's training images, held out; test images were not looked at"
     scored = f"\nscored on {held_out}" if settings.validation > 0 else ""
-    return f"\n{tasks}\n\n{metrics}\n\n{cost_lines(summary.cost)}\n{size}, {used}{scored}"
-
-
-def cost_lines(cost: Cost) -> str:
-    """The cost in two lines: at test time, and in training."""
+    cost = summary.cost
     return (
+        f"\n{tasks}\n\n{metrics}\n\n"
         f"at test time: learners {cost.learners:,}, parameters in all {cost.parameters:,}, "
         f"learners a task {cost.least_learners} to {cost.most_learners} (mean {cost.mean_learners:.1f})\n"
-        f"in training: images trained on {cost.images_trained:,}, images stored for replay {cost.images_stored:,}"
+        f"in training: images trained on {cost.images_trained:,}, images stored for replay {cost.images_stored:,}\n"
+        f"{len(records)} rounds, {len(first_round)} tasks, "
+        f"{summary.elapsed_sec:.1f} s, {summary.peak_mem_gb:.2f} GB of memory at most{scored}"
     )
 
 
