@@ -33,7 +33,6 @@ class Method(ABC):
     """
 
     name: ClassVar[str]
-    tasks: Sequence[Any]
 
     def __init__(self, tasks: Sequence[Any], settings: Settings, *, compiled: bool = False):
         """Prepare it; ``grow`` does the work.

@@ -30,7 +30,6 @@ from scipy.optimize import isotonic_regression
 # Told apart by the colour-blind too: Okabe and Ito's, and two of Paul Tol's for their yellow, which is faint on white.
 COLOURS = ("#0072b2", "#d55e00", "#009e73", "#cc79a7", "#e69f00", "#56b4e9", "#000000", "#999933", "#882255")
 GREY = "0.45"
-DOTS_PER_INCH = 130
 
 
 @contextlib.contextmanager
@@ -50,7 +49,7 @@ def plain_style() -> Iterator[None]:
 def to_image(figure: Figure, kind: str = "png") -> bytes:
     """The figure as a file of the kind png or pdf; equal figures give equal bytes."""
     buffer = io.BytesIO()
-    figure.savefig(buffer, format=kind, dpi=DOTS_PER_INCH, metadata={"CreationDate": None} if kind == "pdf" else None)
+    figure.savefig(buffer, format=kind, dpi=130, metadata={"CreationDate": None} if kind == "pdf" else None)
     return buffer.getvalue()
 
 
@@ -148,6 +147,5 @@ def spread_out(heights: np.ndarray, *, gap: float) -> np.ndarray:
     order = np.argsort(heights, kind="stable")
     room = gap * np.arange(len(order))  # what the names below need
     nearest = isotonic_regression(heights[order] - room).x
-    places = np.empty(len(order))
-    places[order] = np.clip(nearest, 0, 1 - room[-1]) + room
-    return places
+    places = np.clip(nearest, 0, 1 - room[-1]) + room
+    return places[np.argsort(order)]  # back in the order of the heights
