@@ -14,7 +14,6 @@ import re
 import sys
 import textwrap
 from collections.abc import Callable, Collection, Sequence
-from concurrent.futures import Future
 from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[2]))  # for python PROJECT/utils/suite, from any folder
