@@ -38,8 +38,7 @@ def build_net(
         UserError: There is no such model, or the images are too small for it.
     """
     for name, backbone_class in MODELS.items():
-        match = re.fullmatch(re.sub(r"<\w+>", r"(\\d{1,15})", name), model)
-        if match:
+        if match := re.fullmatch(re.sub(r"<\w+>", r"(\\d{1,15})", name), model):
             with ambient_seed(seed):
                 backbone = backbone_class(image_shape, *map(int, match.groups()), dropout=dropout)
                 network = MultiHead(backbone, backbone.num_features, num_classes)

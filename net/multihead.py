@@ -33,9 +33,8 @@ class MultiHead(nn.Module):
         self.heads = nn.Linear(num_features, sum(num_classes))
         nn.init.zeros_(self.heads.bias)
         rows = torch.arange(sum(num_classes)).split(list(num_classes))
-        width = max(num_classes)
-        head_rows = torch.stack([torch.cat([row, row.new_zeros(width - len(row))]) for row in rows])
-        absent = torch.arange(width) >= torch.tensor(num_classes)[:, None]
+        head_rows = nn.utils.rnn.pad_sequence(rows, batch_first=True)
+        absent = torch.arange(max(num_classes)) >= torch.tensor(num_classes)[:, None]
         self.register_buffer("head_rows", head_rows, persistent=False)
         self.register_buffer("absent", absent, persistent=False)
         self.head_rows: Tensor  # [heads, K]: rows of the linear layer

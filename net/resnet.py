@@ -57,15 +57,11 @@ class ResNet18(nn.Module):
             raise UserError(f"model: expected resnet18_<width> with width 1 or more, got resnet18_{width}")
         if min(sides) < 9:  # else the last stage is 1 x 1, where batch norm fails on a single example
             raise UserError(f"model resnet18: expected images of 9 x 9 pixels or more, got {sides[0]} x {sides[1]}")
-        widths = [width, 2 * width, 4 * width, 8 * width]
         self.stem = nn.Conv2d(num_channels, width, 3, padding=1, bias=False)
         self.norm = BatchNorm2d(width)
         blocks, num_in = [], width
-        for num_out in widths:
-            blocks += [
-                Block(num_in, num_out, 1 if num_out == width else 2, dropout),
-                Block(num_out, num_out, 1, dropout),
-            ]
+        for num_out, stride in ((width, 1), (2 * width, 2), (4 * width, 2), (8 * width, 2)):
+            blocks += [Block(num_in, num_out, stride, dropout), Block(num_out, num_out, 1, dropout)]
             num_in = num_out
         self.blocks = nn.Sequential(*blocks)
         self.num_features = num_in

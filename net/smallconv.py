@@ -30,7 +30,9 @@ class SmallConv(nn.Module):
         super().__init__()
         num_channels, height, width = image_shape
         self.pool_size = 3 if min(height, width) >= 64 else 2
-        rows, columns = self._feature_side(height), self._feature_side(width)
+        rows, columns = height, width
+        for _ in range(3):
+            rows, columns = (rows - 2) // self.pool_size, (columns - 2) // self.pool_size
         if min(rows, columns) < 1:
             raise UserError(f"model conv: expected images of 22 x 22 pixels or more, got {height} x {width}")
         self.num_features = WIDTH * rows * columns
@@ -39,11 +41,6 @@ class SmallConv(nn.Module):
         self.norm2 = BatchNorm2d(WIDTH)
         self.conv3 = nn.Conv2d(WIDTH, WIDTH, 3)
         self.norm3 = BatchNorm2d(WIDTH)
-
-    def _feature_side(self, side: int) -> int:
-        for _ in range(3):
-            side = (side - 2) // self.pool_size
-        return side
 
     def forward(self, images: Tensor) -> Tensor:
         """Features ``[B, num_features]``."""

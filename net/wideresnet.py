@@ -56,11 +56,10 @@ class WideResNet(nn.Module):
         blocks_per_group = (depth - 4) // 6
         blocks = []
         num_in = 16
-        for group, num_out in enumerate((16 * width, 32 * width, 64 * width)):
-            for position in range(blocks_per_group):
-                stride = 2 if group > 0 and position == 0 else 1
-                blocks.append(Block(num_in, num_out, stride, dropout))
-                num_in = num_out
+        for num_out, stride in ((16 * width, 1), (32 * width, 2), (64 * width, 2)):
+            blocks.append(Block(num_in, num_out, stride, dropout))
+            blocks += [Block(num_out, num_out, 1, dropout) for _ in range(blocks_per_group - 1)]
+            num_in = num_out
         self.stem = nn.Conv2d(num_channels, 16, 3, padding=1, bias=False)
         self.blocks = nn.Sequential(*blocks)
         self.norm = BatchNorm2d(num_in)
