@@ -98,8 +98,8 @@ class OneNetwork(Method):
 
         The first task has the whole rate; in TAG's code it has the decayed one.
         """
-        recipe = self.settings.recipe
-        return self.train_network(self.build_learner(chosen), self.new, lr=recipe.lr * recipe.lr_decay**self.round_id)
+        lr_factor = self.settings.recipe.lr_decay**self.round_id
+        return self.train_network(self.build_learner(chosen), self.new, lr_factor=lr_factor)
 
     def build_learner(self, chosen: list[int]) -> MultiHead:
         """The network after the last task, with a head for each chosen task, on the same device as the images."""

@@ -93,13 +93,13 @@ class Method(ABC):
     def build_learner(self, chosen: list[int]) -> nn.Module:
         """The network that this round begins with, with a head for each chosen task."""
 
-    def train_network(self, network: nn.Module, examples: Examples, *, lr: float | None = None) -> Training[Any]:
+    def train_network(self, network: nn.Module, examples: Examples, *, lr_factor: float = 1.0) -> Training[Any]:
         """The training of this round, from its beginning or from where an earlier process was stopped.
 
         Args:
             network: The network to train.
             examples: What it is trained on.
-            lr: The highest learning rate; None takes the recipe's.
+            lr_factor: What the recipe's learning rate is multiplied by.
         """
         saved, self._saved_training = self._saved_training, None
         return Training(
@@ -109,9 +109,9 @@ class Method(ABC):
             num_epochs=self.settings.epochs,
             seed=self.seed("dropout"),
             name=f"round {self.round_id}",
-            lr=lr,
+            lr_factor=lr_factor,
             compiled=self.compiled,
-            loss=self.loss,
+            loss_of=self.loss,
             adjust_gradient=self.adjust_gradient,
             state=saved,
         )

@@ -8,7 +8,7 @@ import logging
 import math
 import warnings
 from collections.abc import Callable, Iterable, Iterator
-from contextlib import AbstractContextManager
+from dataclasses import KW_ONLY, InitVar, dataclass
 from typing import Any, Generic, NamedTuple, Protocol, TypeVar, cast
 
 import torch
@@ -55,10 +55,8 @@ class Examples(Protocol):
 
 def diverged(name: str, epoch: int) -> UserError:
     """The error for a learner whose loss, weights or predictions are not finite any more."""
-    return UserError(
-        f"{name}, epoch {epoch}: the training loss is not finite any more; what was saved before is kept; "
-        "try a smaller --lr"
-    )
+    problem = f"{name}, epoch {epoch}: the training loss is not finite any more"
+    return UserError(f"{problem}; what was saved before is kept; try a smaller --lr")
 
 
 class SGD:
@@ -124,66 +122,52 @@ def compile_afresh(network: nn.Module) -> Callable[..., Any]:
     return torch.compile(network, dynamic=False, options={"triton.cudagraphs": True, "deterministic": True})
 
 
-def leave_gradient(training: "Training[Any]") -> None:
-    """Do nothing to a gradient."""
-
-
+@dataclass(eq=False)
 class Training(Generic[Network]):
-    """The training of one learner, which can be left after any minibatch and taken up again.
+    """The training of one learner, which can be left after any minibatch and taken up again; ``steps`` does it.
 
     Attributes:
+        network: A module from (images, heads) to scores ``[B, K]``, on the same device as the minibatches.
+        examples: The minibatches of each epoch.
+        recipe: How the network is trained.
+        num_epochs: The number of epochs.
+        seed: The seed of what a step draws, as dropout does; see ``OwnRandom``.
+        name: The learner's name in messages.
+        lr_factor: What the recipe's learning rate is multiplied by.
+        compiled: Whether the network is compiled; see ``compile_afresh``.
+        loss_of: The loss of a minibatch that is differentiated, a scalar.
+        adjust_gradient: May change the gradient before the step.
+        state: From ``state_dict``, to go on from there.
         epoch: How many epochs are done.
         minibatch: How many minibatches of the current epoch are done.
         epoch_loss: The mean training loss of each epoch that is done, over its minibatches.
         num_images: How many images the network was trained on so far.
     """
 
-    def __init__(
-        self,
-        network: Network,
-        examples: Examples,
-        *,
-        recipe: Recipe,
-        num_epochs: int,
-        seed: int,
-        name: str,
-        lr: float | None = None,
-        compiled: bool = False,
-        loss: Callable[["Training[Any]", Minibatch], Tensor] = cross_entropy,
-        adjust_gradient: Callable[["Training[Any]"], None] = leave_gradient,
-        state: dict[str, Any] | None = None,
-    ):
-        """Prepare the training; ``steps`` does it.
+    network: Network
+    examples: Examples
+    _: KW_ONLY
+    recipe: Recipe
+    num_epochs: int
+    seed: int
+    name: str
+    lr_factor: float = 1.0
+    compiled: bool = False
+    loss_of: Callable[["Training[Any]", Minibatch], Tensor] = cross_entropy
+    adjust_gradient: Callable[["Training[Any]"], None] = lambda training: None
+    state: InitVar[dict[str, Any] | None] = None
 
-        Args:
-            network: A module from (images, heads) to scores ``[B, K]``, on the same device as the minibatches.
-            examples: The minibatches of each epoch.
-            recipe: How the network is trained.
-            num_epochs: The number of epochs.
-            seed: The seed of what a step draws, as dropout does; see ``OwnRandom``.
-            name: The learner's name in messages.
-            lr: The highest learning rate; None takes the recipe's.
-            compiled: Whether the network is compiled; see ``compile_afresh``.
-            loss: The loss of a minibatch that is differentiated, a scalar.
-            adjust_gradient: May change the gradient before the step.
-            state: From ``state_dict``, to go on from there.
-        """
-        self.recipe = recipe
-        self.lr = recipe.lr if lr is None else lr
-        self.network = network.train()
-        self.forward = compile_afresh(network) if compiled else network
-        self.loss_of = loss
-        self.adjust_gradient = adjust_gradient
-        self.examples = examples
-        self.num_epochs = num_epochs
-        self.name = name
-        self.device = next(network.parameters()).device
-        self.optimizer = SGD(network.parameters(), self.recipe)
-        dtype = _dtype(self.device, self.recipe.precision)
-        self.autocast = _autocast(self.device, dtype)
+    def __post_init__(self, state: dict[str, Any] | None) -> None:
+        """Prepare the training."""
+        self.network.train()
+        self.forward = compile_afresh(self.network) if self.compiled else self.network
+        self.device = next(self.network.parameters()).device
+        self.optimizer = SGD(self.network.parameters(), self.recipe)
+        dtype = DTYPES[resolve_precision(self.device, self.recipe.precision)]
+        self.autocast = contextlib.nullcontext() if dtype == torch.float32 else torch.autocast(self.device.type, dtype)
         self.scaler = torch.amp.GradScaler(self.device.type, enabled=dtype == torch.float16)
         self.loss_sum = torch.zeros((), device=self.device)
-        self.random = OwnRandom(seed, self.device)
+        self.random = OwnRandom(self.seed, self.device)
         self.epoch = 0
         self.minibatch = 0
         self.num_images = 0
@@ -203,9 +187,10 @@ class Training(Generic[Network]):
     @property
     def rate(self) -> float:
         """The learning rate of the next minibatch."""
+        highest = self.recipe.lr * self.lr_factor
         if self.recipe.schedule == "constant":
-            return self.lr
-        return self.lr * (1 + math.cos(math.pi * self.num_done / len(self))) / 2
+            return highest
+        return highest * (1 + math.cos(math.pi * self.num_done / len(self))) / 2
 
     @property
     def loss(self) -> float:
@@ -273,11 +258,3 @@ class Training(Generic[Network]):
         for key in ("epoch", "minibatch", "epoch_loss", "num_images"):
             setattr(self, key, state[key])
         self.random.load(state["random"])
-
-
-def _dtype(device: torch.device, precision: str) -> torch.dtype:
-    return DTYPES[resolve_precision(device, precision)]
-
-
-def _autocast(device: torch.device, dtype: torch.dtype) -> AbstractContextManager[Any]:
-    return contextlib.nullcontext() if dtype == torch.float32 else torch.autocast(device.type, dtype)
