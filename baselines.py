@@ -196,8 +196,7 @@ class ElasticWeights(OneNetwork):
     def consolidate(self, network: MultiHead) -> None:
         """Bring the new task into F."""
         train = self.tasks[self.round_id].train
-        random = self.random("fisher")
-        some = torch.randperm(len(train), generator=random)[:FISHER_EXAMPLES].to(train.rows.device)
+        some = torch.randperm(len(train), generator=self.random("fisher"))[:FISHER_EXAMPLES].to(train.rows.device)
         scores = network.eval()(train.images[train.rows[some]], torch.full_like(some, self.round_id))
         gradient = torch.autograd.grad(F.cross_entropy(scores, train.labels[some]), list(network.parameters()))
         num_tasks = self.round_id + 1
@@ -263,10 +262,8 @@ class ExperienceReplay(OneNetwork):
             place = number if number < capacity else int(torch.randint(number + 1, (), generator=random))
             if place < capacity:
                 kept[place : place + 1] = [(self.round_id, position)]
-        self.memory = [
-            torch.tensor([position for t, position in kept if t == task_id], dtype=torch.int64)
-            for task_id in range(self.round_id + 1)
-        ]
+        task_ids, positions = torch.tensor(kept).unbind(1)
+        self.memory = [positions[task_ids == t] for t in range(self.round_id + 1)]
 
 
 def penalty(network: MultiHead, anchor: MultiHead, fisher: Sequence[Tensor]) -> Tensor:
