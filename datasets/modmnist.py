@@ -77,8 +77,8 @@ def _variants(
     train = in_variants(mnist.train_images, mnist.train_classes)
     test = in_variants(mnist.test_images, mnist.test_classes)
     names = tuple(f"{digit} {name(variant)}" for variant in range(NUM_VARIANTS) for digit in range(10))
-    drawn_as = mnist.class_names * NUM_VARIANTS  # all variants keep the same originals
-    return ImageData(*train, *test, names, drawn_as)
+    # All variants keep the same originals.
+    return ImageData(*train, *test, names, drawn_as=mnist.class_names * NUM_VARIANTS)
 
 
 def _variant(task_id: int, classes: Sequence[int | str]) -> int:
