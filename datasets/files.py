@@ -29,8 +29,7 @@ def reading(path: Path, expected: str, advice: str = "") -> Iterator[None]:
     try:
         yield
     except Exception as error:  # if a file is damaged, reading it may fail in any way
-        cause = in_one_line(error)
-        raise UserError(f"{path}: expected {expected}, but it cannot be read ({cause}){advice}") from error
+        raise UserError(f"{path}: expected {expected}, but it cannot be read ({in_one_line(error)}){advice}") from error
 
 
 def read_npz(path: Path, *, class_names: Sequence[str] | None = None, side: int | None = None) -> ImageData:
