@@ -8,8 +8,9 @@ import torch
 from tests.small_runs import run, tiny_flags
 from utils.plot import to_image
 
-# In a shell's background SIGINT is ignored, by the processes that tests start too.
+# In a shell's background SIGINT is ignored, under nohup SIGHUP, by the processes that tests start too.
 signal.signal(signal.SIGINT, signal.default_int_handler)
+signal.signal(signal.SIGHUP, signal.SIG_DFL)
 
 # The same examples each time: a change that breaks nothing is not to fail by chance. `--hypothesis-profile default`
 # searches on.
