@@ -37,8 +37,15 @@ from net.saved_zoo import SavedZoo
 from utils.checkpoint import first_change, with_data_of
 from utils.command_line import Grow, Use, command_line, command_to_resume, read_command
 from utils.config import Settings, settings_to_yaml
-from utils.device import describe_device, describe_invocation, seconds_by_flags, seconds_each, set_up_process
-from utils.errors import StopSignal, UserError, is_out_of_memory
+from utils.device import (
+    describe_device,
+    describe_invocation,
+    is_out_of_memory,
+    seconds_by_flags,
+    seconds_each,
+    set_up_process,
+)
+from utils.errors import StopSignal, UserError
 from utils.logger import Progress, Screen, open_screens
 from utils.method import Method
 from utils.records import Record, Round, RoundSize, TaskInfo, ZooInfo, plan_table, table, time_estimate

@@ -355,7 +355,7 @@ def test_a_dry_run_tries_all_precisions_on_a_gpu_and_compiling_where_that_works(
             raise UserError("no compiler")
 
     monkeypatch.setattr("utils.device.check_compiler", check_compiler)
-    monkeypatch.setattr(torch.accelerator, "synchronize", lambda device: None)
+    monkeypatch.setattr("utils.device.synchronise", lambda device: None)
     tried = []
     seconds_by_flags(lambda *how: tried.append(how) or range(9), "auto", torch.device("cuda"), compiled=compiled)
     assert tried[0] == ("fp16", compiled)  # this process's own flags come first

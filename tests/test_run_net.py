@@ -11,8 +11,8 @@ import torch.nn.functional as F
 
 from net.build_net import build_net
 from tests.small_runs import class_images, digest, settings
-from utils.device import choose_device, describe_device, resolve_precision
-from utils.errors import UserError, is_out_of_memory
+from utils.device import choose_device, describe_device, is_out_of_memory, resolve_precision
+from utils.errors import UserError
 from utils.run_net import Minibatch, Training
 
 RECIPE = {"lr": 0.05, "momentum": 0.9, "nesterov": True, "l2_reg": 0.05, "schedule": "cosine", "precision": "fp32"}

@@ -106,12 +106,26 @@ def allow_tf32(allowed: bool) -> Iterator[None]:
             product.allow_tf32 = before
 
 
+def is_out_of_memory(error: Exception) -> bool:
+    """Whether an allocation failed. Torch has a class of its own for it, but does not always raise that."""
+    if isinstance(error, MemoryError | torch.OutOfMemoryError):
+        return True
+    # torch on a CPU; CUDA, MPS; on Windows; cuBLAS and cuDNN
+    words = "can't allocate memory|out of memory|not enough memory|ALLOC(ATION)?_FAILED"
+    return isinstance(error, RuntimeError) and re.search(words, str(error)) is not None
+
+
+def synchronise(device: torch.device) -> None:
+    """Wait until the device has done all its work, before a clock is read."""
+    if device.type != "cpu":
+        torch.accelerator.synchronize(device)
+
+
 def seconds_each(steps: Iterable[object], device: torch.device) -> float:
     """Median seconds of a step, of a few steps on a device, after some to warm up."""
     clock = [time.perf_counter()]
     for _ in itertools.islice(steps, STEPS_TO_WARM_UP + STEPS_TIMED):
-        if device.type != "cpu":  # it may still be at work
-            torch.accelerator.synchronize(device)
+        synchronise(device)
         clock.append(time.perf_counter())
     seconds = [after - before for before, after in itertools.pairwise(clock)]
     return statistics.median(seconds[STEPS_TO_WARM_UP:] or seconds)

@@ -1,6 +1,5 @@
 """How the program ends early: a mistake of the user's, or a signal; one line on the screen, and an exit status."""
 
-import re
 import signal
 import textwrap
 from types import FrameType
@@ -29,15 +28,6 @@ def short(value: object) -> str:
 def in_one_line(error: BaseException) -> str:
     """An error's message without line breaks, not too long; the name of its class if it has no message."""
     return textwrap.shorten(str(error) or type(error).__name__, 4 * MOST_LETTERS, placeholder="...")
-
-
-def is_out_of_memory(error: Exception) -> bool:
-    """Whether an allocation failed. Torch has a class of its own for it, but does not always raise that."""
-    # torch on a CPU; CUDA, MPS; on Windows; cuBLAS and cuDNN
-    words = "can't allocate memory|out of memory|not enough memory|ALLOC(ATION)?_FAILED"
-    if isinstance(error, RuntimeError):
-        return re.search(words, str(error)) is not None
-    return isinstance(error, MemoryError)
 
 
 class StopSignal:
