@@ -152,7 +152,7 @@ def run_suite(command: Command, argv: Sequence[str]) -> int:
     stop.defer()
     with contextlib.closing(pool):
         if todo and not run.has_data(todo):
-            raise UserError("no run was started, because their data are not as they should be")
+            raise UserError("no run was started, because the data of some are missing or damaged")
         file.make_folder(folder)
         count = run_all(todo, pool, stop, record)
     return print_end(command, argv, count, num_before=len(jobs) - len(todo))
