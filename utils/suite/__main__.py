@@ -139,6 +139,9 @@ def run_suite(command: Command, argv: Sequence[str]) -> int:
         print_plan(jobs, recorded)
         return 0
 
+    if command.records:
+        file.make_folder(command.records)
+
     def record(*done: Job) -> None:
         if command.records:
             add_records(command.records, {job.run: job.run_dir for job in done if job.run not in recorded})

@@ -9,7 +9,7 @@ import pandas as pd
 from utils.errors import UserError
 from utils.files import write_whole
 from utils.report.records import RECORD, RUN, Tables, of_files, of_runs, to_csv
-from utils.suite.file import Cell, RunName, make_folder
+from utils.suite.file import Cell, RunName
 
 
 def read_recorded(folder: Path, cells: Sequence[Cell]) -> set[RunName]:
@@ -26,7 +26,6 @@ def add_records(folder: Path, run_dirs: Mapping[RunName, Path]) -> None:
     """Add complete runs to the records, in the place of those with the same names. Raises UserError."""
     if not run_dirs:
         return
-    make_folder(folder)
     new = of_runs(run_dirs)
     with filelock.FileLock(folder / ".lock"):  # another suite may record there too
         tables = of_files(folder, [])[0] if (folder / "runs.csv").exists() else Tables(new.records[:0], new.runs[:0])
