@@ -94,6 +94,8 @@ def test_figures_are_those_of_the_page_and_have_equal_bytes(every_image, report_
     assert to_image(figures["gains"]()) == to_image(figures["gains"]())
     with pytest.raises(UserError, match=r"small: expected one of .*, got 'rounds'"):
         pages.make_figures("![](results/small/rounds.png)", report_of)
+    with pytest.raises(UserError, match=r"results/gains.png: no suite of the page"):
+        pages.make_figures("![](results/gains.png)", report_of)["gains"]()
 
 
 def test_the_command_writes_the_page_and_its_figures(every_image, report_of, tmp_path, monkeypatch, capsys):

@@ -430,9 +430,10 @@ def test_a_competition_has_a_published_name_for_each_task(tmp_path, capsys):
 @pytest.mark.parametrize(
     ("argv", "message"),
     [
-        ([], "give either run folders, or --suite SUITE.yaml or --records DIR"),
-        (["x", "--suite", "y"], "give either run folders"),
-        (["x", "--records", "y"], "give either run folders"),
+        ([], "give run folders, --pages PAGE.md, or --suite SUITE.yaml or --records DIR, got none of them"),
+        (["x", "--suite", "y"], "give run folders"),
+        (["x", "--records", "y"], "give run folders"),
+        (["--pages", "x", "--suite", "y"], "give run folders"),
         (["--records", "nowhere"], "nowhere/records.csv: expected a table of runs as csv"),
         (["zoo0", "--with", "zoo0/config.yaml"], "zoo0/config.yaml: expected"),
         (["zoo0", "--metrics", "colour"], "--metrics: invalid choice: 'colour'"),

@@ -52,11 +52,10 @@ def read_flags(argv: Sequence[str] | None) -> argparse.Namespace:
     add("--bold_best", action="store_true", help="the best mean of each benchmark in bold, in report.md and report.tex")
     add("--out", type=Path, metavar="DIR", help="where the pages, csv files and figures go (<suite_dir>/report)")
     flags = parser.parse_intermixed_args(argv)
-    if flags.pages:
-        return flags
-    if bool(flags.run_dirs) == bool(flags.suite or flags.records):
-        got = " ".join(map(str, flags.run_dirs)) or "none of them"
-        raise UserError(f"give either run folders, or --suite SUITE.yaml or --records DIR, got {got}")
+    sources = [*flags.run_dirs, *flags.pages, flags.suite or flags.records]
+    if [bool(flags.run_dirs), bool(flags.pages), bool(flags.suite or flags.records)].count(True) != 1:
+        got = " ".join(str(source) for source in sources if source) or "none of them"
+        raise UserError(f"give run folders, --pages PAGE.md, or --suite SUITE.yaml or --records DIR, got {got}")
     if flags.suite_dir and not flags.suite:
         raise UserError("--suite_dir needs --suite")
     return flags
@@ -81,8 +80,8 @@ def make_report(flags: argparse.Namespace) -> None:
 def recorded_report(suite: str, *options: str) -> Report:
     """The report of a suite in ``config/suite/``, made from its records in ``results/``. Raises UserError."""
     path, folder = ROOT / f"config/suite/{suite}.yaml", RESULTS / suite
-    flags = read_flags(["--suite", str(path), "--records", str(folder), *options])
-    return Report(flags, (content := file.read_suite(path)), file.read_cells(content, path, folder), "")
+    flags, content = read_flags(["--suite", str(path), "--records", str(folder), *options]), file.read_suite(path)
+    return Report(flags, content, file.read_cells(content, path, folder), "")
 
 
 def make_pages(paths: Sequence[Path]) -> None:

@@ -5,38 +5,37 @@ from collections.abc import Sequence
 import pandas as pd
 from matplotlib.figure import Figure
 
+from utils.errors import UserError
 from utils.plot import frame, plain_style, write_notes
 from utils.report.report import Report
 
 
-def find_gains(reports: Sequence[Report], zoo: str = "Model Zoo", isolated: str = "Isolated") -> pd.DataFrame:
-    """The gains of one method over another, paired by task: a line for each benchmark of each report, fractions.
+def find_gains(reports: Sequence[Report]) -> pd.DataFrame:
+    """The gains of Model Zoo over Isolated, paired by task: a line for each benchmark of each report, fractions.
 
     Args:
         reports: Their columns may end in a comma and words that tell them apart, such as the epochs.
-        zoo: The method.
-        isolated: The method that it is compared with.
 
     Returns:
         The columns of ``OF_PAIRINGS``, and model, epochs and the published gain. The benchmark's name ends before its
         comma.
+
+    Raises:
+        UserError: No report has both methods on one benchmark.
     """
     gains = []
     for report in reports:
-        settings = pd.DataFrame(
-            [
-                (result.benchmark, result.flat["model"], result.flat["epochs"])
-                for result in report.results
-                if result.settings
-            ],
-            columns=["benchmark", "model", "epochs"],
-        )
+        zoos = [result for result in report.results if result.method == "Model Zoo"]
+        rows = [(zoo.benchmark, zoo.method, zoo.flat["model"], zoo.flat["epochs"]) for zoo in zoos]
+        settings = pd.DataFrame(rows, columns=["benchmark", "method", "model", "epochs"])
+        pairs = report.pairings[report.pairings["against"] == "Isolated"].merge(settings, on=["benchmark", "method"])
         average = report.lines[report.lines["metric"] == "average_accuracy"]
         published = average.pivot(index="benchmark", columns="method", values="published")
-        pairs = report.pairings[(report.pairings["method"] == zoo) & (report.pairings["against"] == isolated)]
         if len(pairs):
-            gain = (published[zoo] - published[isolated]).rename("published")
-            gains.append(pairs.merge(settings.drop_duplicates(), on="benchmark").join(gain, on="benchmark"))
+            gain = published["Model Zoo"] - published["Isolated"]
+            gains.append(pairs.join(gain.rename("published"), on="benchmark"))
+    if not gains:
+        raise UserError("results/gains.png: no suite of the page has runs of both Model Zoo and Isolated")
     found = pd.concat(gains)
     return found.assign(benchmark=found["benchmark"].str.partition(",")[0]).sort_values("epochs")
 

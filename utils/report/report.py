@@ -44,22 +44,22 @@ class Report:
         methods = list(dict.fromkeys(result.method for result in results))
         if flags.against and flags.against not in methods:
             raise UserError(f"--against: expected one of {', '.join(methods)}, got {flags.against!r}")
-        self.results = shown = [result for result in results if not (suite.competition and result.is_pair)]
+        self.results = [result for result in results if not (suite.competition and result.is_pair)]
         metrics = list(dict.fromkeys(("average_accuracy", *(flags.metrics or suite.metrics))))
         self.runs = found.runs
-        self.lines = lines = tables.make_lines(shown, found.runs, suite, metrics)
-        self.pairings = pairings = tables.make_pairings(shown, flags.against, all_pairs=flags.all_pairs)
-        overview = partial(tables.overview_table, lines, scored, bold_best=flags.bold_best)
+        self.lines = tables.make_lines(self.results, found.runs, suite, metrics)
+        self.pairings = tables.make_pairings(self.results, flags.against, all_pairs=flags.all_pairs)
+        overview = partial(tables.overview_table, self.lines, scored, bold_best=flags.bold_best)
         self.title, self.is_empty = suite.title, found.records.empty
-        self.tables = {"overview": overview(), "details": tables.details_table(lines, scored)}
+        self.tables = {"overview": overview(), "details": tables.details_table(self.lines, scored)}
         self.below = [provenance(found.runs, num_planned=len(cells) * len(suite.seeds))]
-        frames = {"report": lines, "records": found.records, "runs": found.runs}
-        self.figures = choose_figures(shown, suite, scored)
+        frames = {"report": self.lines, "records": found.records, "runs": found.runs}
+        self.figures = choose_figures(self.results, suite, scored)
         for_paper = {"overview": overview(for_paper=True)}
-        if len(pairings):
-            self.tables["comparisons"] = tables.pairings_table(pairings, scored)
-            for_paper["comparisons"] = tables.pairings_table(pairings, scored, for_paper=True)
-            frames["comparisons"] = pairings.dropna(subset="n")
+        if len(self.pairings):
+            self.tables["comparisons"] = tables.pairings_table(self.pairings, scored)
+            for_paper["comparisons"] = tables.pairings_table(self.pairings, scored, for_paper=True)
+            frames["comparisons"] = self.pairings.dropna(subset="n")
         if len(found.runs) and not suite.competition:
             self.tables["cost"] = tables.cost_table(found.runs)
         if suite.competition and (matrices := competition.find_matrices(suite.competition, results)):

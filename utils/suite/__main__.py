@@ -27,9 +27,10 @@ from utils.logger import open_screens, write_line
 from utils.run_folder import is_complete
 from utils.suite import file, run
 from utils.suite.command import PASSED_ON, Command, read_command
+from utils.suite.file import RunName
 from utils.suite.on_ray import RayPool
 from utils.suite.recorded import add_records, read_recorded
-from utils.suite.run import Job, Outcome, RunName
+from utils.suite.run import Job, Outcome
 
 POLL_SEC = 0.5
 
@@ -115,12 +116,14 @@ def flags_to_pass_on(command: Command, *, device: str, threads: int) -> list[str
 
 def print_plan(jobs: Sequence[Job], recorded: Collection[RunName]) -> None:
     """Print each run's command and state."""
-    states = []
+    num_complete = 0
     for job in jobs:
-        begun = "complete" if is_complete(job.run_dir) else "goes on" if job.run_dir.exists() else "new"
-        states.append("recorded" if job.run in recorded else begun)
-        say(f"# {job.name}: {states[-1]}\n{command_line(job.argv)}")
-    say(f"# {len(jobs)} runs, {states.count('complete') + states.count('recorded')} of them complete")
+        state = "goes on" if job.run_dir.exists() else "new"
+        if job.name in recorded or is_complete(job.run_dir):
+            state = "recorded" if job.name in recorded else "complete"
+            num_complete += 1
+        say(f"# {job.name}: {state}\n{command_line(job.argv)}")
+    say(f"# {len(jobs)} runs, {num_complete} of them complete")
 
 
 def run_suite(command: Command, argv: Sequence[str]) -> int:
@@ -144,10 +147,10 @@ def run_suite(command: Command, argv: Sequence[str]) -> int:
 
     def record(*done: Job) -> None:
         if command.records:
-            add_records(command.records, {job.run: job.run_dir for job in done if job.run not in recorded})
+            add_records(command.records, {job.name: job.run_dir for job in done if job.name not in recorded})
 
     record(*(job for job in jobs if is_complete(job.run_dir)))
-    todo = [job for job in jobs if job.run not in recorded and not is_complete(job.run_dir)]
+    todo = [job for job in jobs if job.name not in recorded and not is_complete(job.run_dir)]
     pool: run.LocalPool | RayPool = run.LocalPool(slots)
     if command.ray and todo:
         pool = RayPool(command, num_cpus=len(slots) * threads, threads=threads)

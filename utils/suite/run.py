@@ -30,19 +30,14 @@ class Job(NamedTuple):
     """A run to be done.
 
     Attributes:
-        run: The run's name.
+        name: The run's name.
         run_dir: The run's folder.
         argv: The words after ``modelzoo.py`` on its command line.
     """
 
-    run: RunName
+    name: RunName
     run_dir: Path
     argv: tuple[str, ...]
-
-    @property
-    def name(self) -> str:
-        """The run's name on the screen."""
-        return str(self.run)
 
     @property
     def log(self) -> Path:
