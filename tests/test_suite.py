@@ -30,7 +30,7 @@ GOLDEN = {
     "coarse_cifar100_competition.csv": "d77a500b532238fd",
     "competition.yaml": "c9756cbbc279c2e0",
     "demo.yaml": "b373f06d3215f9c2",
-    "multi_epoch_conv.yaml": "13c8084c53d48513",
+    "multi_epoch_conv.yaml": "9961580fd5fbfe10",
     "notebook.yaml": "f0d7bcb73d11f036",
     "paper_multi_epoch.yaml": "8d9226680ce4b292",
     "precision.yaml": "5b2c089be2a60a54",
@@ -40,7 +40,7 @@ GOLDEN = {
     "split_cifar100_single_epoch_curves.csv": "ccd5995329356e84",
     "tasks_per_round.yaml": "4b725b82c0d08090",
     "tune.yaml": "221c124d50b99b07",
-    "wrn_multi_epoch.yaml": "0151da16652a92c4",
+    "wrn_multi_epoch.yaml": "45ff60e36c2a67d0",
 }
 
 

@@ -14,11 +14,11 @@ def find_gains(reports: Sequence[Report]) -> pd.DataFrame:
     """The gains of Model Zoo over Isolated, paired by task: a line for each benchmark of each report, fractions.
 
     Args:
-        reports: Their columns may end in a comma and words that tell them apart, such as the epochs.
+        reports: Their columns' names may end in their epochs, as in ``Split-CIFAR100, 5 epochs``.
 
     Returns:
-        The columns of ``OF_PAIRINGS``, and model, epochs and the published gain. The benchmark's name ends before its
-        comma.
+        The columns of ``OF_PAIRINGS``, and model, epochs and the published gain. The benchmark's name is without the
+        epochs.
 
     Raises:
         UserError: No report has both methods on one benchmark.
@@ -36,8 +36,8 @@ def find_gains(reports: Sequence[Report]) -> pd.DataFrame:
             gains.append(pairs.join(gain.rename("published"), on="benchmark"))
     if not gains:
         raise UserError("results/gains.png: no suite of the page has runs of both Model Zoo and Isolated")
-    found = pd.concat(gains)
-    return found.assign(benchmark=found["benchmark"].str.partition(",")[0]).sort_values("epochs")
+    found = pd.concat(gains).sort_values("epochs")
+    return found.assign(benchmark=found["benchmark"].str.replace(r", \d+ epochs?$", "", regex=True))
 
 
 @plain_style()
