@@ -5,7 +5,7 @@ from functools import cache
 
 import pytest
 
-from tests.make_runs import COLUMN, continual, make_run, write_suite
+from tests.make_runs import COLUMN, ROOT, continual, make_run, write_suite
 from utils.errors import UserError
 from utils.plot import to_image
 from utils.report import __main__ as report
@@ -28,7 +28,13 @@ small / Digits, 1 epoch / Model Zoo
 old
 <!-- end -->
 
-![The gains](../results/gains.png) and ![rounds](../results/small/rounds_digits_1_epoch.png)
+<!-- gains
+Model Zoo / Isolated
+small
+-->
+<!-- end -->
+
+![The gains](../results/model_zoo_isolated.png) and ![rounds](../results/small/rounds_digits_1_epoch.png)
 """
 
 
@@ -62,6 +68,8 @@ def test_tables_stand_in_their_places_and_the_words_stay(report_of):
     assert "| Isolated" in page
     assert "70.50 ± 0.71 (2)" in page
     assert re.search(r"Title +\| Digits, 1 epoch +\| Model Zoo +\| 80.50 ± 0.71 +\| +2 .*\+10.00 \(", page)
+    assert re.search(r"Digits +\| conv +\| 2 +\| 0 1 +\| +\+10.00 \| \+10.00 to \+10.00 \| +5 ", page)
+    assert re.search(r"Digits +\| conv +\| 1 +\| 1 +\| +\+10.00 \|", page)
     assert "8 of 8 planned runs, " in page
     assert "4 runs, " in page
     assert "old" not in page
@@ -87,15 +95,17 @@ def test_what_is_not_there_is_named(report_of, old, new, message):
 
 def test_figures_are_those_of_the_page_and_have_equal_bytes(every_image, report_of):
     figures = pages.make_figures(PAGE, report_of)
-    assert list(figures) == ["gains", "small/rounds_digits_1_epoch"]
-    (axes,) = figures["gains"]().axes
+    assert list(figures) == ["model_zoo_isolated", "small/rounds_digits_1_epoch"]
+    (axes,) = figures["model_zoo_isolated"]().axes
     (bars,) = axes.containers
     assert bars.lines[0].get_xydata().round(6).tolist() == [[1, 0.1], [2, 0.1]]
-    assert to_image(figures["gains"]()) == to_image(figures["gains"]())
+    assert to_image(figures["model_zoo_isolated"]()) == to_image(figures["model_zoo_isolated"]())
     with pytest.raises(UserError, match=r"small: expected one of .*, got 'rounds'"):
         pages.make_figures("![](results/small/rounds.png)", report_of)
-    with pytest.raises(UserError, match=r"results/gains.png: no suite of the page"):
-        pages.make_figures("![](results/gains.png)", report_of)["gains"]()
+    with pytest.raises(UserError, match=r"gains: expected one of model_zoo_isolated, got 'zoo_isolated'"):
+        pages.make_figures(PAGE.replace("model_zoo_isolated", "zoo_isolated"), report_of)
+    with pytest.raises(UserError, match=r"gains: no suite has runs of both Zoo and Isolated"):
+        pages.make_text(PAGE.replace("Model Zoo / Isolated", "Zoo / Isolated"), report_of)
 
 
 def test_the_command_writes_the_page_and_its_figures(every_image, report_of, tmp_path, monkeypatch, capsys):
@@ -105,6 +115,21 @@ def test_the_command_writes_the_page_and_its_figures(every_image, report_of, tmp
     (tmp_path / "page.md").write_text(PAGE)
     assert report.main(["--pages", str(tmp_path / "page.md")]) == 0
     assert (tmp_path / "page.md").read_text() == pages.make_text(PAGE, report_of)
-    assert (tmp_path / "results/gains.png").read_bytes().startswith(b"\x89PNG")
+    assert (tmp_path / "results/model_zoo_isolated.png").read_bytes().startswith(b"\x89PNG")
     assert report.main(["--pages", str(tmp_path / "no.md")]) == 2
     assert "no.md: expected a page of results" in capsys.readouterr().err
+
+
+SHIPPED = [ROOT / "docs/results.md", ROOT / "README.md"]
+
+
+@pytest.mark.parametrize("path", SHIPPED, ids=lambda path: path.name)
+def test_shipped_tables_are_those_that_the_records_give(path):
+    page = path.read_text()
+    assert pages.make_text(page, report.recorded_report) == page, "run make results"
+
+
+@pytest.mark.parametrize("path", SHIPPED, ids=lambda path: path.name)
+def test_shipped_figures_are_there_and_can_be_drawn(path):
+    for name in pages.make_figures(path.read_text(), report.recorded_report):
+        assert (ROOT / f"results/{name}.png").read_bytes().startswith(b"\x89PNG")

@@ -1,4 +1,4 @@
-"""The zoo's gain over Isolated by the number of epochs, over several suites."""
+"""What a method gains over another, by the number of epochs, over several suites: a table and a figure."""
 
 from collections.abc import Sequence
 
@@ -8,57 +8,86 @@ from matplotlib.figure import Figure
 from utils.errors import UserError
 from utils.plot import frame, plain_style, write_notes
 from utils.report.report import Report
+from utils.report.statistics import paired_by_task
+from utils.report.tables import Table, interval, percent
 
 
-def find_gains(reports: Sequence[Report]) -> pd.DataFrame:
-    """The gains of Model Zoo over Isolated, paired by task: a line for each benchmark of each report, fractions.
+def find_gains(reports: Sequence[Report], method: str, other: str) -> pd.DataFrame:
+    """The gains of a method over another, paired by task, fractions.
 
     Args:
         reports: Their columns' names may end in their epochs, as in ``Split-CIFAR100, 5 epochs``.
+        method: The method's name.
+        other: The other method's name.
 
     Returns:
-        The columns of ``OF_PAIRINGS``, and model, epochs and the published gain. The benchmark's name is without the
-        epochs.
+        A line for each benchmark of each report over all seeds that both methods have, and if there are several, a line
+        for each seed: benchmark (without the epochs), model, epochs, seeds, mean, std, low, high, n (tasks), published
+        and its source.
 
     Raises:
         UserError: No report has both methods on one benchmark.
     """
     gains = []
     for report in reports:
-        zoos = [result for result in report.results if result.method == "Model Zoo"]
-        rows = [(zoo.benchmark, zoo.method, zoo.flat["model"], zoo.flat["epochs"]) for zoo in zoos]
-        settings = pd.DataFrame(rows, columns=["benchmark", "method", "model", "epochs"])
-        pairs = report.pairings[report.pairings["against"] == "Isolated"].merge(settings, on=["benchmark", "method"])
-        average = report.lines[report.lines["metric"] == "average_accuracy"]
-        published = average.pivot(index="benchmark", columns="method", values="published")
-        if len(pairs):
-            gain = published["Model Zoo"] - published["Isolated"]
-            gains.append(pairs.join(gain.rename("published"), on="benchmark"))
+        average = report.lines[report.lines["metric"] == "average_accuracy"].set_index(["benchmark", "method"])
+        others = {result.benchmark: result for result in report.results if result.method == other}
+        for ours in report.results:
+            if ours.method != method or ours.benchmark not in others:
+                continue
+            finals = ours.final, others[ours.benchmark].final
+            published, source = (average[key].loc[ours.benchmark] for key in ("published", "source"))
+            line = {"benchmark": ours.benchmark, "model": ours.flat["model"], "epochs": ours.flat["epochs"]}
+            gain = published[method] - published[other]
+            line |= {"published": gain, "source": source[method] if pd.notna(gain) else ""}
+            seeds = finals[0].index.intersection(finals[1].index).sort_values()
+            for chosen in [seeds, *([seed] for seed in seeds if len(seeds) > 1)]:
+                if found := paired_by_task(*(final.loc[chosen] for final in finals)):
+                    gains.append(line | {"seeds": " ".join(map(str, chosen))} | found.difference._asdict())
     if not gains:
-        raise UserError("results/gains.png: no suite of the page has runs of both Model Zoo and Isolated")
-    found = pd.concat(gains).sort_values("epochs")
+        raise UserError(f"gains: no suite has runs of both {method} and {other}")
+    found = pd.DataFrame(gains).sort_values(["benchmark", "epochs"], kind="stable")
     return found.assign(benchmark=found["benchmark"].str.replace(r", \d+ epochs?$", "", regex=True))
 
 
+def gains_table(gains: pd.DataFrame, method: str, other: str) -> Table:
+    """The gains with their intervals, over all seeds and by seed."""
+    sources = [source for source in gains["source"].unique() if source]
+    numbers = {source: f" [{number}]" for number, source in enumerate(sources, start=1)}
+    cells = gains[["benchmark", "model"]].assign(
+        **{
+            "epochs": gains["epochs"].astype(str),
+            "seeds": gains["seeds"],
+            "gain, points": gains["mean"].map(percent, signed=True),
+            "95 % interval": gains.apply(interval, axis="columns", signed=True),
+            "tasks": gains["n"].astype(str),
+            "published": gains["published"].map(percent, signed=True) + gains["source"].map({"": ""} | numbers),
+        }
+    )
+    notes = ["Intervals are over tasks, each averaged over the seeds."]
+    notes += [f"{number.strip()} {source}" for source, number in numbers.items()]
+    title = f"{method} against {other}: difference in average test accuracy, paired by task"
+    return Table(title, cells, 4, notes)
+
+
 @plain_style()
-def draw_gains(reports: Sequence[Report]) -> Figure:
-    """Gains by epochs with their intervals; a line for each benchmark and network, dashed levels for the published."""
-    title = "Model Zoo: what it gains over Isolated, by epochs"
+def draw_gains(gains: pd.DataFrame, method: str, other: str) -> Figure:
+    """Gains by epochs with their intervals; a line for each benchmark and network, dotted levels for the published."""
+    title = f"{method}: what it gains over {other}, by epochs"
     figure, axes = frame(7, 4.5, "epochs", "gain in average test accuracy, points", title)
-    gains = find_gains(reports)
-    for colour, (benchmark, of_benchmark) in enumerate(gains.groupby("benchmark")):
+    whole = gains[~gains.duplicated(["benchmark", "model", "epochs"])]  # the first line has all seeds
+    for place, (benchmark, of_benchmark) in enumerate(whole.groupby("benchmark")):
         for style, (model, lines) in zip(("o-", "s--"), of_benchmark.groupby("model"), strict=False):
             bars = (lines["mean"] - lines["low"], lines["high"] - lines["mean"])
             label = f"{benchmark}, {model}"
-            axes.errorbar(lines["epochs"], lines["mean"], bars, fmt=style, color=f"C{colour}", capsize=4, label=label)
-        for level in of_benchmark["published"].dropna().unique():
-            axes.axhline(level, color=f"C{colour}", linewidth=1.0, linestyle=":", label=f"{benchmark}, published")
+            axes.errorbar(lines["epochs"], lines["mean"], bars, fmt=style, color=f"C{place}", capsize=4, label=label)
+        for _, line in of_benchmark.dropna(subset="published").drop_duplicates("published").iterrows():
+            label = f"{benchmark}: {line['source']}"
+            axes.axhline(line["published"], color=f"C{place}", linewidth=1.0, linestyle=":", label=label)
     axes.axhline(0, color="0.6", linewidth=0.8)
     axes.set_xscale("log")
     axes.set_xticks(sorted(gains["epochs"].unique()), sorted(gains["epochs"].unique()))
     axes.minorticks_off()
     axes.legend(frameon=False, fontsize=8)
-    write_notes(
-        figure, {"bars: 95 % interval over tasks": True, "dotted: published, WRN-16-4, 100 or 200 epochs": True}
-    )
+    write_notes(figure, {"bars: 95 % interval over tasks": True, "dotted: published": gains["published"].any()})
     return figure

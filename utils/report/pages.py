@@ -3,8 +3,9 @@
 - Between ``<!-- report SUITE NAME ... -->`` and ``<!-- end -->`` stand tables of the suite's report by their names; the
   name ``runs`` is for how the runs were made. Flags of ``utils.report``, such as ``--all_pairs``, may stand there too.
 - ``<!-- summary ... -->`` has methods of several suites, one a line: ``demo / Split-Digits / Model Zoo``.
-- An image ``results/SUITE/NAME.png`` is a figure of the suite's report; ``results/gains.png`` has the gain over
-  Isolated by epochs, in all suites that are on the page.
+- ``<!-- gains ... -->`` has two methods, ``Model Zoo / Isolated``, and below them a suite a line: what the first method
+  gains over the second.
+- An image ``results/SUITE/NAME.png`` is a figure of the suite's report; ``results/model_zoo_isolated.png`` shows gains.
 """
 
 import re
@@ -17,11 +18,12 @@ import pandas as pd
 from matplotlib.figure import Figure
 
 from utils.errors import UserError, in_one_line
-from utils.report.gains import draw_gains
+from utils.report.gains import draw_gains, find_gains, gains_table
 from utils.report.report import Report, provenance
 from utils.report.tables import summary_table
+from utils.suite.file import slug
 
-PLACE = re.compile(r"(<!-- (report|summary)\s+([^>]*?)\s*-->\n).*?(<!-- end -->)", re.DOTALL)
+PLACE = re.compile(r"(<!-- (report|summary|gains)\s+([^>]*?)\s*-->\n).*?(<!-- end -->)", re.DOTALL)
 IMAGE = re.compile(r"\]\((?:\.\./)?results/([^()]+)\.png\)")
 
 ReportOf = Callable[..., Report]  # makes the report of a suite from its records, by the suite's name and flags
@@ -41,23 +43,33 @@ def make_text(page: str, report_of: ReportOf) -> str:
 
     def made(place: re.Match[str]) -> str:
         begin, kind, names, end = place.groups()
-        content = _summary(names, report_of) if kind == "summary" else _sections(names, report_of)
-        return f"{begin}\n{content}\n\n{end}"
+        make = {"report": _sections, "summary": _summary, "gains": _gains}[kind]
+        return f"{begin}\n{make(names, report_of)}\n\n{end}"
 
     return PLACE.sub(made, page)
 
 
 def make_figures(page: str, report_of: ReportOf) -> dict[str, Callable[[], Figure]]:
     """The figures that the page shows, by their names in ``results/``. Raises UserError if one is not there."""
-    suites = dict.fromkeys(names.split()[0] for _, kind, names, _ in PLACE.findall(page) if kind == "report")
+    gains = {slug(names.splitlines()[0]): names for _, kind, names, _ in PLACE.findall(page) if kind == "gains"}
     figures: dict[str, Callable[[], Figure]] = {}
     for name in dict.fromkeys(IMAGE.findall(page)):
         suite, _, figure = name.rpartition("/")
         if suite:
             figures[name] = _find(report_of(suite).figures, figure, suite)
         else:
-            figures[name] = partial(draw_gains, [report_of(each) for each in suites])
+            figures[name] = partial(draw_gains, *_find_gains(_find(gains, name, "gains"), report_of))
     return figures
+
+
+def _find_gains(names: str, report_of: ReportOf) -> tuple[pd.DataFrame, str, str]:
+    methods, *suites = names.splitlines()
+    method, _, other = methods.partition(" / ")
+    return find_gains([report_of(suite) for suite in suites], method, other), method, other
+
+
+def _gains(names: str, report_of: ReportOf) -> str:
+    return gains_table(*_find_gains(names, report_of)).text("github", "### ", "- ")
 
 
 def _sections(names: str, report_of: ReportOf) -> str:

@@ -60,7 +60,7 @@ def make_lines(results: Sequence[Result], runs: pd.DataFrame, suite: Suite, metr
             line["published"], line["source"] = suite.number(result.method, result.benchmark, metric)
             lines.append(line)
     names = ["benchmark", "method"]
-    frame = pd.DataFrame(lines, columns=[key for key in OF_LINES if key not in OF_COST])
+    frame = pd.DataFrame(lines, columns=[key for key in OF_LINES if key not in OF_COST]).astype({"published": float})
     frame = frame.merge(runs.groupby(names)[OF_COST].mean().reset_index(), on=names, how="left")
     return frame.assign(difference=frame["mean"] - frame["published"])
 
