@@ -133,3 +133,11 @@ def test_shipped_tables_are_those_that_the_records_give(path):
 def test_shipped_figures_are_there_and_can_be_drawn(path):
     for name in pages.make_figures(path.read_text(), report.recorded_report):
         assert (ROOT / f"results/{name}.png").read_bytes().startswith(b"\x89PNG")
+
+
+def test_numbers_in_the_words_are_those_of_the_tables():
+    page = (ROOT / "docs/results.md").read_text().partition("\n# Measured earlier")[0]
+    tables = "".join(place.group() for place in pages.PLACE.finditer(page))
+    published = "".join(path.read_text() for path in (ROOT / "config/suite").iterdir())
+    numbers = set(re.findall(r"\d+\.\d\d\b", pages.PLACE.sub("", page)))
+    assert not {number for number in numbers if number not in tables + published}
