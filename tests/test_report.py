@@ -534,13 +534,14 @@ def test_a_suite_whose_data_were_changed_is_an_error_and_not_one_mean(tmp_path, 
     assert report.main(argv) == 2
     said = capsys.readouterr()
     assert said.out == ""
-    assert said.err.startswith("utils.report: Mine / Isolated / 1: its images or labels are not those of runs ")
+    assert said.err.startswith("utils.report: Isolated / Mine / seed 1: its images or labels are not those of runs ")
     assert content_of(tmp_path / "mine/runs/report") == first
     assert report.main([*(str(cell.run_dir(seed)) for seed in (0, 1)), "--out", str(tmp_path / "out")]) == 0
-    runs = pd.read_csv(tmp_path / "out/runs.csv", dtype={"data": str})
-    runs.assign(benchmark="Mine", method="Isolated").to_csv(tmp_path / "out/runs.csv", index=False)
+    for path in (tmp_path / "out/records.csv", tmp_path / "out/runs.csv"):
+        named = pd.read_csv(path, dtype={"data": str}).assign(benchmark="Mine", method="Isolated")
+        named.to_csv(path, index=False)
     assert report.main([*argv, "--records", str(tmp_path / "out")]) == 2
-    assert "Mine / Isolated / 1: its images or labels are not" in capsys.readouterr().err
+    assert "Isolated / Mine / seed 1: its images or labels are not" in capsys.readouterr().err
 
 
 # ---- a report of nothing
@@ -606,7 +607,7 @@ def test_a_suites_report_is_made_again_without_its_runs(tmp_path, capsys):
     capsys.readouterr()
     assert report.main([*argv, "--records", str(kept), "--out", str(tmp_path / "out")]) == 0
     text = capsys.readouterr().out
-    assert "left out: Digits / Isolated / 2: not a run of the suite" in text
+    assert "left out: Isolated / Digits / seed 2: not a run of the suite" in text
     assert "80.00" not in text
 
 

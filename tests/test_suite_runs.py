@@ -250,7 +250,7 @@ def test_records_with_other_settings_are_named_and_kept(tmp_path):
     (line,) = err.splitlines()
     assert status == 2
     assert line.startswith(
-        f"utils.suite: {tmp_path / 'recorded/runs.csv'}: Digits / Isolated / 0: not a run of the suite"
+        f"utils.suite: {tmp_path / 'recorded/runs.csv'}: Isolated / Digits / seed 0: not a run of the suite"
     )
     assert (tmp_path / "recorded/runs.csv").read_bytes() == before
 

@@ -58,6 +58,8 @@ def read_flags(argv: Sequence[str] | None) -> argparse.Namespace:
         raise UserError(f"give run folders, --pages PAGE.md, or --suite SUITE.yaml or --records DIR, got {got}")
     if flags.suite_dir and not flags.suite:
         raise UserError("--suite_dir needs --suite")
+    if flags.pages and (other := [key for key, value in vars(flags).items() if value and key != "pages"]):
+        raise UserError(f"--pages: expected no other flag, got --{other[0]}")
     return flags
 
 
@@ -66,7 +68,7 @@ def make_report(flags: argparse.Namespace) -> None:
     suite, cells, out = file.Suite.model_construct(title="Runs", rows={}, columns={}, seeds=()), [], flags.records
     if flags.suite:
         suite, folder = file.read_suite(flags.suite), file.suite_folder(flags.suite, flags.suite_dir)
-        cells, out = file.read_cells(suite, flags.suite, folder), flags.records or folder / "report"
+        cells, out = file.read_cells(suite, flags.suite, folder), folder / "report"
     out = flags.out or out
     report = Report(flags, suite, cells, file.slug("_".join(out.resolve().parts[-2:])) if out else "")
     write_line(

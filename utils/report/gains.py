@@ -1,5 +1,6 @@
 """What a method gains over another, by the number of epochs, over several suites: a table and a figure."""
 
+import itertools
 from collections.abc import Sequence
 
 import pandas as pd
@@ -10,6 +11,8 @@ from utils.plot import frame, plain_style, write_notes
 from utils.report.report import Report
 from utils.report.statistics import paired_by_task
 from utils.report.tables import Table, interval, percent
+
+KEY = ["benchmark", "model", "epochs"]
 
 
 def find_gains(reports: Sequence[Report], method: str, other: str) -> pd.DataFrame:
@@ -39,18 +42,23 @@ def find_gains(reports: Sequence[Report], method: str, other: str) -> pd.DataFra
             published, source = (average[key].loc[ours.benchmark] for key in ("published", "source"))
             line = {"benchmark": ours.benchmark, "model": ours.flat["model"], "epochs": ours.flat["epochs"]}
             gain = published[method] - published[other]
-            line |= {"published": gain, "source": source[method] if pd.notna(gain) else ""}
+            both = "; ".join(dict.fromkeys([source[method], source[other]]))
+            line |= {"published": gain, "source": both if pd.notna(gain) else ""}
             seeds = finals[0].index.intersection(finals[1].index).sort_values()
             for chosen in [seeds, *([seed] for seed in seeds if len(seeds) > 1)]:
                 if found := paired_by_task(*(final.loc[chosen] for final in finals)):
                     gains.append(line | {"seeds": " ".join(map(str, chosen))} | found.difference._asdict())
     if not gains:
         raise UserError(f"gains: no suite has runs of both {method} and {other}")
-    found = pd.DataFrame(gains).sort_values(["benchmark", "epochs"], kind="stable")
-    return found.assign(benchmark=found["benchmark"].str.replace(r", \d+ epochs?$", "", regex=True))
+    found = pd.DataFrame(gains)
+    found["benchmark"] = found["benchmark"].str.replace(r", \d+ epochs?$", "", regex=True)
+    twice = found[found.duplicated([*KEY, "seeds"])]
+    if len(twice):
+        raise UserError(f"gains: expected one suite with {' / '.join(map(str, twice.iloc[0][KEY]))}, got two")
+    return found.sort_values(KEY, kind="stable")
 
 
-def gains_table(gains: pd.DataFrame, method: str, other: str) -> Table:
+def gains_table(gains: pd.DataFrame, method: str, other: str, scored: str) -> Table:
     """The gains with their intervals, over all seeds and by seed."""
     sources = [source for source in gains["source"].unique() if source]
     numbers = {source: f" [{number}]" for number, source in enumerate(sources, start=1)}
@@ -66,23 +74,25 @@ def gains_table(gains: pd.DataFrame, method: str, other: str) -> Table:
     )
     notes = ["Intervals are over tasks, each averaged over the seeds."]
     notes += [f"{number.strip()} {source}" for source, number in numbers.items()]
-    title = f"{method} against {other}: difference in average test accuracy, paired by task"
+    title = f"{method} against {other}: difference in average {scored} accuracy, paired by task"
     return Table(title, cells, 4, notes)
 
 
 @plain_style()
-def draw_gains(gains: pd.DataFrame, method: str, other: str) -> Figure:
+def draw_gains(gains: pd.DataFrame, method: str, other: str, scored: str) -> Figure:
     """Gains by epochs with their intervals; a line for each benchmark and network, dotted levels for the published."""
     title = f"{method}: what it gains over {other}, by epochs"
-    figure, axes = frame(7, 4.5, "epochs", "gain in average test accuracy, points", title)
-    whole = gains[~gains.duplicated(["benchmark", "model", "epochs"])]  # the first line has all seeds
+    figure, axes = frame(7, 4.5, "epochs", f"gain in average {scored} accuracy, points", title)
+    whole = gains[~gains.duplicated(KEY)]  # the first line has all seeds
     for place, (benchmark, of_benchmark) in enumerate(whole.groupby("benchmark")):
-        for style, (model, lines) in zip(("o-", "s--"), of_benchmark.groupby("model"), strict=False):
+        for style, (model, lines) in zip(
+            itertools.cycle(("o-", "s--", "^-.")), of_benchmark.groupby("model"), strict=False
+        ):
             bars = (lines["mean"] - lines["low"], lines["high"] - lines["mean"])
             label = f"{benchmark}, {model}"
             axes.errorbar(lines["epochs"], lines["mean"], bars, fmt=style, color=f"C{place}", capsize=4, label=label)
         for _, line in of_benchmark.dropna(subset="published").drop_duplicates("published").iterrows():
-            label = f"{benchmark}: {line['source']}"
+            label = f"{benchmark}, {line['epochs']} epochs here: {line['source']}"
             axes.axhline(line["published"], color=f"C{place}", linewidth=1.0, linestyle=":", label=label)
     axes.axhline(0, color="0.6", linewidth=0.8)
     axes.set_xscale("log")

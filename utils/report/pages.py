@@ -1,7 +1,7 @@
 """Pages of results: the words are written by hand, the tables and figures are made from the records in ``results/``.
 
 - Between ``<!-- report SUITE NAME ... -->`` and ``<!-- end -->`` stand tables of the suite's report by their names; the
-  name ``runs`` is for how the runs were made. Flags of ``utils.report``, such as ``--all_pairs``, may stand there too.
+  name ``runs`` is for how the runs were made. ``--all_pairs`` and ``--bold_best`` may stand there too.
 - ``<!-- summary ... -->`` has methods of several suites, one a line: ``demo / Split-Digits / Model Zoo``.
 - ``<!-- gains ... -->`` has two methods, ``Model Zoo / Isolated``, and below them a suite a line: what the first method
   gains over the second.
@@ -9,7 +9,7 @@
 """
 
 import re
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from functools import partial
 from pathlib import Path
 from typing import TypeVar
@@ -19,11 +19,15 @@ from matplotlib.figure import Figure
 
 from utils.errors import UserError, in_one_line
 from utils.report.gains import draw_gains, find_gains, gains_table
+from utils.report.records import Result
 from utils.report.report import Report, provenance
+from utils.report.statistics import Estimate, estimate, paired_by_task
 from utils.report.tables import summary_table
 from utils.suite.file import slug
 
-PLACE = re.compile(r"(<!-- (report|summary|gains)\s+([^>]*?)\s*-->\n).*?(<!-- end -->)", re.DOTALL)
+# Marker, kind and names, then anything but another marker, then the end.
+PLACE = re.compile(r"(<!-- (report|summary|gains)\s+(\S(?:(?!-->).)*?)\s*-->\n)(?:(?!<!--).)*(<!-- end -->)", re.DOTALL)
+FLAGS = ("--all_pairs", "--bold_best")  # of utils.report, in a marker
 IMAGE = re.compile(r"\]\((?:\.\./)?results/([^()]+)\.png\)")
 
 ReportOf = Callable[..., Report]  # makes the report of a suite from its records, by the suite's name and flags
@@ -46,6 +50,9 @@ def make_text(page: str, report_of: ReportOf) -> str:
         make = {"report": _sections, "summary": _summary, "gains": _gains}[kind]
         return f"{begin}\n{make(names, report_of)}\n\n{end}"
 
+    if stray := re.search("<!--.*", PLACE.sub("", page)):
+        expected = "<!-- report, summary or gains, then names -->, and at the end <!-- end -->"
+        raise UserError(f"expected {expected}, got {stray.group()!r}")
     return PLACE.sub(made, page)
 
 
@@ -62,10 +69,19 @@ def make_figures(page: str, report_of: ReportOf) -> dict[str, Callable[[], Figur
     return figures
 
 
-def _find_gains(names: str, report_of: ReportOf) -> tuple[pd.DataFrame, str, str]:
+def _find_gains(names: str, report_of: ReportOf) -> tuple[pd.DataFrame, str, str, str]:
     methods, *suites = names.splitlines()
     method, _, other = methods.partition(" / ")
-    return find_gains([report_of(suite) for suite in suites], method, other), method, other
+    if not other or not suites:
+        raise UserError(f"gains: expected METHOD / OTHER, and below it a suite a line, got {names!r}")
+    reports = [report_of(suite) for suite in suites]
+    return find_gains(reports, method, other), method, other, _scored_in_all(reports)
+
+
+def _scored_in_all(reports: Sequence[Report]) -> str:
+    if len(scored := {report.scored for report in reports}) > 1:
+        raise UserError("expected suites scored on the same images, got test and validation")
+    return scored.pop()
 
 
 def _gains(names: str, report_of: ReportOf) -> str:
@@ -74,25 +90,35 @@ def _gains(names: str, report_of: ReportOf) -> str:
 
 def _sections(names: str, report_of: ReportOf) -> str:
     suite, *words = names.split()
-    report = report_of(suite, *(word for word in words if word.startswith("--")))
+    flags = [word for word in words if word in FLAGS]
+    report = report_of(suite, *flags)
     sections = {name: table.text("github", "### ", "- ") for name, table in report.tables.items()}
     sections["runs"] = "\n\n".join(report.below)
-    return "\n\n".join(_find(sections, part, suite) for part in words if not part.startswith("--"))
+    return "\n\n".join(_find(sections, part, suite) for part in words or [""] if part not in flags)
 
 
 def _summary(names: str, report_of: ReportOf) -> str:
-    chosen, runs = [], []
+    reports, lines, runs = [], [], []
     for name in names.splitlines():
-        suite, _, words = name.partition(" / ")
+        suite, _, words = name.strip().partition(" / ")
         report = report_of(suite)
-        gains = report.pairings[report.pairings["against"].str.startswith("Isolated")]
-        lines = report.lines[report.lines["metric"] == "average_accuracy"]
-        lines = lines.merge(gains, on=["benchmark", "method"], how="left", suffixes=("", "_gained"))
-        by_name = dict(zip(lines["benchmark"] + " / " + lines["method"], lines.index, strict=True))
-        line = lines.loc[[_find(by_name, words, suite)]].assign(experiment=report.title)
-        chosen.append(line)
+        result = _find({f"{each.benchmark} / {each.method}": each for each in report.results}, words, suite)
+        key = result.benchmark, result.method
+        line = report.lines.set_index(["benchmark", "method", "metric"]).loc[[(*key, "average_accuracy")]].reset_index()
+        gain = {f"{key}_gained": value for key, value in _gain_over_isolated(result, report)._asdict().items()}
+        lines.append(line.assign(experiment=report.title, **gain))
         runs.append(report.runs.merge(line[["benchmark", "method"]]))
-    return f"{summary_table(pd.concat(chosen)).text('github').strip()}\n\n{provenance(pd.concat(runs))}"
+        reports.append(report)
+    table = summary_table(pd.concat(lines), _scored_in_all(reports))
+    return f"{table.text('github').strip()}\n\n{provenance(pd.concat(runs))}"
+
+
+def _gain_over_isolated(result: Result, report: Report) -> Estimate:
+    for other in report.results if not result.is_isolated else []:
+        found = paired_by_task(result.final, other.final)
+        if found and other.benchmark == result.benchmark and other.is_isolated_of(result):
+            return found.difference
+    return estimate([])
 
 
 def _find(parts: Mapping[str, Part], name: str, suite: str) -> Part:

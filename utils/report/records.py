@@ -189,8 +189,15 @@ def of_suite(cells: Sequence[Cell]) -> tuple[Tables, list[str]]:
 
 
 def of_files(folder: Path, cells: Sequence[Cell]) -> tuple[Tables, list[str]]:
-    """What a report has written, and remarks; of a suite only the runs that have its settings. Raises UserError."""
+    """What a report has written, and remarks; of a suite only the runs that have its settings.
+
+    Raises:
+        UserError: A file cannot be read, or a run of ``runs.csv`` does not have all its accuracies in ``records.csv``.
+    """
     tables = Tables(read_table(folder / "records.csv", RECORD), read_table(folder / "runs.csv", OF_RUNS))
+    _check_lines(folder / "records.csv", tables.records, RECORD[:-1])
+    _check_lines(folder / "runs.csv", tables.runs, RUN)
+    num_lines = tables.records.groupby(RUN).size()
     wanted = {(cell.column, cell.row): cell for cell in cells}
     others = []
     for run in tables.runs.itertuples():
@@ -199,11 +206,31 @@ def of_files(folder: Path, cells: Sequence[Cell]) -> tuple[Tables, list[str]]:
         except ValidationError as error:
             expected = "expected the settings of a run of this version"
             raise UserError(f"{folder / 'runs.csv'}: settings: {expected} ({in_one_line(error)})") from error
+        name = RunName(run.benchmark, run.method, run.seed)
+        num_accuracies = int(num_lines.get(name, 0))
+        if num_accuracies != (num_expected := _num_accuracies(settings)):
+            raise UserError(
+                f"{folder / 'records.csv'}: {name}: expected {num_expected} accuracies, got {num_accuracies}"
+            )
         cell = wanted.get((run.benchmark, run.method))
         if cells and (cell is None or cell.settings_of(run.seed).differences(settings)):
-            others.append((run.benchmark, run.method, run.seed))
-    remarks = [f"left out: {' / '.join(map(str, name))}: not a run of the suite" for name in others]
+            others.append(name)
+    remarks = [f"left out: {name}: not a run of the suite" for name in others]
     return Tables(*(frame[~frame.set_index(RUN).index.isin(others)] for frame in tables)), remarks
+
+
+def _num_accuracies(settings: Settings) -> int:
+    """How many accuracies a complete run has: after each round those of the tasks seen."""
+    num_tasks = len(settings.benchmark.tasks)
+    return sum(round_id + 1 if settings.continual else num_tasks for round_id in range(settings.num_rounds))
+
+
+def _check_lines(path: Path, frame: pd.DataFrame, names: list[str]) -> None:
+    """Raises UserError if a table has two lines with the same names, or an accuracy beyond 0..1."""
+    if frame.duplicated(names).any():
+        raise UserError(f"{path}: expected one line for each {', '.join(names)}, got one twice")
+    if "accuracy" in frame and not frame["accuracy"].between(0, 1).all():
+        raise UserError(f"{path}: accuracy: expected fractions in 0..1, got {frame['accuracy'].max()}")
 
 
 def of_elsewhere(path: Path, ours: Tables) -> Tables:
@@ -214,10 +241,7 @@ def of_elsewhere(path: Path, ours: Tables) -> Tables:
     """
     found = read_table(path, [key for key in RECORD if key not in ("seed", "round")])
     found = pd.DataFrame({"seed": NO_SEED, "round": 0} | dict(found.items()))[RECORD]
-    if not found["accuracy"].between(0, 1).all():
-        raise UserError(f"{path}: accuracy: expected fractions in 0..1, got {found['accuracy'].max()}")
-    if found.duplicated(RECORD[:-1]).any():
-        raise UserError(f"{path}: expected one line for each {', '.join(RECORD[:-1])}, got one twice")
+    _check_lines(path, found, RECORD[:-1])
     if len(found.merge(ours.records, on=RUN[:2])):
         raise UserError(f"{path}: expected names of methods that no run has, got one of ours")
     return ours._replace(records=pd.concat([ours.records, found]))
@@ -243,18 +267,21 @@ def make_results(tables: Tables, cells: Sequence[Cell]) -> list[Result]:
     """The runs by benchmark and method: a suite's cells, those without a run too, or all; then those from elsewhere.
 
     Raises:
-        UserError: Runs of one benchmark have different data.
+        UserError: Runs of one benchmark have different data, or accuracies of a run have no line in ``tables.runs``.
     """
+    made = set(tables.runs[RUN].itertuples(index=False, name=None))
     results = {(cell.column, cell.row): Result(cell.column, cell.row, cell.settings, {}) for cell in cells}
     benchmarks: dict[str, dict[Any, Any]] = {}
     for run in tables.runs.fillna({"data": ""}).itertuples():
         settings = Settings.model_validate_json(run.settings)
         if _numbered(run.benchmark, _data_of(settings, run.data), benchmarks) != run.benchmark:
             problem = "its images or labels are not those of runs before it; give run folders one by one to see both"
-            raise UserError(f"{run.benchmark} / {run.method} / {run.seed}: {problem}")
+            raise UserError(f"{RunName(run.benchmark, run.method, run.seed)}: {problem}")
         results.setdefault((run.benchmark, run.method), Result(run.benchmark, run.method, settings, {}))
     for (benchmark, method, seed), lines in tables.records.groupby(RUN, sort=False):
         result = results.setdefault((benchmark, method), Result(benchmark, method, None, {}))
+        if result.settings and (name := RunName(benchmark, method, seed)) not in made:
+            raise UserError(f"{name}: expected a line in runs.csv, as it has accuracies in records.csv")
         result.accuracy[seed] = lines.pivot(index="round", columns="task", values="accuracy").to_numpy()
     return list(results.values())
 

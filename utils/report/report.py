@@ -28,6 +28,8 @@ class Report:
         lines: A line for each benchmark, method and metric, as in ``report.csv``.
         pairings: Methods compared task by task, as in ``comparisons.csv``.
         runs: A line for each run, as in ``runs.csv``.
+        scored: Which images were scored, test or validation.
+        source: The folder of the records that it was made from, if it was not made from run folders.
         below: Lines below the tables.
         texts: The content of other files, by name.
         figures: By name; none is drawn yet.
@@ -46,13 +48,13 @@ class Report:
             raise UserError(f"--against: expected one of {', '.join(methods)}, got {flags.against!r}")
         self.results = [result for result in results if not (suite.competition and result.is_pair)]
         metrics = list(dict.fromkeys(("average_accuracy", *(flags.metrics or suite.metrics))))
-        self.runs = found.runs
+        self.runs, self.scored, self.source = found.runs, scored, flags.records
         self.lines = tables.make_lines(self.results, found.runs, suite, metrics)
         self.pairings = tables.make_pairings(self.results, flags.against, all_pairs=flags.all_pairs)
         overview = partial(tables.overview_table, self.lines, scored, bold_best=flags.bold_best)
         self.title, self.is_empty = suite.title, found.records.empty
         self.tables = {"overview": overview(), "details": tables.details_table(self.lines, scored)}
-        self.below = [provenance(found.runs, num_planned=len(cells) * len(suite.seeds))]
+        self.below = [provenance(found.runs, [cell.run(seed) for cell in cells for seed in suite.seeds])]
         frames = {"report": self.lines, "records": found.records, "runs": found.runs}
         self.figures = choose_figures(self.results, suite, scored)
         for_paper = {"overview": overview(for_paper=True)}
@@ -87,8 +89,10 @@ class Report:
         images = [f"![{Path(name).stem}]({name})" for name in drawn if name.endswith(".png")]
         page = "\n\n".join([f"# {self.title}", *sections, *self.below, *images]) + "\n"
         contents = {name: text.encode() for name, text in (self.texts | {"report.md": page}).items()} | drawn
+        is_source = self.source and self.source.resolve() == folder.resolve()  # it may have runs that are not shown
         for name, content in contents.items():
-            write_whole(folder / name, content)
+            if not (is_source and name in ("records.csv", "runs.csv")):
+                write_whole(folder / name, content)
         return list(contents)
 
 
@@ -114,15 +118,15 @@ def scored_in_all(runs: pd.DataFrame, results: Sequence[records.Result]) -> str:
     return [*examples.index, *(result.settings.scored_on for result in results if result.settings), "test"][0]
 
 
-def provenance(runs: pd.DataFrame, *, num_planned: int = 0) -> str:
-    """How many runs there are, of how many if a suite plans them, how long they took, and their commits and devices."""
+def provenance(runs: pd.DataFrame, planned: Sequence[file.RunName] = ()) -> str:
+    """How many runs there are, of those that a suite plans, how long they took, and their commits and devices."""
     if runs.empty:
         return NO_RUN
     texts = runs[["commit", "device", "threads"]].fillna("not known")
     made = "; ".join(f"{key} {', '.join(texts[key].str.split('; ').explode().unique())}" for key in texts)
-    count = (
-        f"{len(runs)} of {num_planned} planned runs"
-        if num_planned
-        else f"{len(runs)} run{'s' if len(runs) > 1 else ''}"
-    )
+    num_made = int(runs.set_index(records.RUN).index.isin(planned).sum())
+    counts = [f"{num_made} of {len(planned)} planned runs"] if planned else []
+    if num_others := len(runs) - num_made:
+        counts.append(f"{num_others}{' more' if planned else ''} run{'s' if num_others > 1 else ''}")
+    count = " and ".join(counts)
     return f"{count}, {tables.duration(runs['elapsed_sec'].sum())} in all; {made}"

@@ -171,14 +171,14 @@ def details_table(lines: pd.DataFrame, scored: str) -> Table:
     return Table(f"Ours and the published: {scored} accuracy", cells, 3, notes)
 
 
-def summary_table(lines: pd.DataFrame) -> Table:
+def summary_table(lines: pd.DataFrame, scored: str) -> Table:
     """Lines of several suites, with the suite's title as ``experiment``, and the gain over Isolated as ``*_gained``."""
     gained = lines.filter(like="_gained").rename(columns=lambda name: name.removesuffix("_gained"))
     gain = gained["mean"].map(percent, signed=True)
     bounds = " (" + gained.apply(interval, axis="columns", signed=True) + ")"
     cells = lines[["experiment", "benchmark", "method"]].assign(
         **{
-            "ours, %": lines.apply(mean_and_std, axis="columns"),
+            f"{scored} accuracy, %": lines.apply(mean_and_std, axis="columns"),
             "n": lines["n"].astype(str),
             "published": lines["published"].map(percent),
             "gain over Isolated": (gain + bounds).where(gain != "", ""),

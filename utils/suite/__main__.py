@@ -68,7 +68,10 @@ def run_all(
                         say(f"waits    {job.name}, for {outcome.detail}")
                     continue
                 if outcome.status == "done":
-                    record(job)
+                    try:
+                        record(job)
+                    except (UserError, OSError) as mistake:
+                        outcome = Outcome("failed", f"complete, but not recorded: {mistake}")
                 count[outcome.status] += 1
                 bar.update()
                 say(f"{outcome.status:<7}  {job.name}   [{count.total()} of {len(jobs)}]")

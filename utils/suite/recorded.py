@@ -12,9 +12,14 @@ from utils.report.records import RECORD, RUN, Tables, of_files, of_runs, to_csv
 from utils.suite.file import Cell, RunName
 
 
+def has_records(folder: Path) -> bool:
+    """Whether a folder has one of the two tables; if the other is missing, reading them is an error."""
+    return any((folder / f"{name}.csv").exists() for name in Tables._fields)
+
+
 def read_recorded(folder: Path, cells: Sequence[Cell]) -> set[RunName]:
     """The runs recorded in a folder; none if it has no records. Raises UserError if one is not a run of the suite."""
-    if not (folder / "runs.csv").exists():
+    if not has_records(folder):
         return set()
     tables, remarks = of_files(folder, cells)
     if remarks:
@@ -28,7 +33,7 @@ def add_records(folder: Path, run_dirs: Mapping[RunName, Path]) -> None:
         return
     new = of_runs(run_dirs)
     with filelock.FileLock(folder / ".lock"):  # another suite may record there too
-        tables = of_files(folder, [])[0] if (folder / "runs.csv").exists() else Tables(new.records[:0], new.runs[:0])
+        tables = of_files(folder, [])[0] if has_records(folder) else Tables(new.records[:0], new.runs[:0])
         for name, key, old, more in zip(Tables._fields, (RECORD[:-1], RUN), tables, new, strict=True):
             kept = old[~old.set_index(RUN).index.isin(run_dirs)]
             write_whole(folder / f"{name}.csv", to_csv(pd.concat([kept, more]).sort_values(key)).encode())
