@@ -677,20 +677,42 @@ def test_a_table_from_elsewhere_that_does_not_fit(folders, capsys, text, message
 
 
 @pytest.mark.parametrize(
-    ("change", "message"),
+    ("name", "change", "message"),
     [
-        (lambda runs: runs.drop(columns="elapsed_sec"), "runs.csv: expected the columns benchmark, "),
-        (lambda runs: runs.assign(settings="colour"), "runs.csv: settings: expected the settings of a run"),
-        (lambda runs: runs.assign(settings='{"colour": 1}'), "runs.csv: settings: expected the settings of a run"),
-        (lambda runs: runs.assign(seed="x"), "runs.csv: expected a table of runs as csv"),
+        ("runs", lambda runs: runs.drop(columns="elapsed_sec"), "runs.csv: expected the columns benchmark, "),
+        ("runs", lambda runs: runs.assign(settings="colour"), "runs.csv: settings: expected the settings of a run"),
+        ("runs", lambda runs: runs.assign(settings='{"colour": 1}'), "runs.csv: settings: expected the settings of"),
+        ("runs", lambda runs: runs.assign(seed="x"), "runs.csv: expected a table of runs as csv"),
+        ("runs", lambda runs: pd.concat([runs, runs]), "runs.csv: expected one line for each benchmark, method, seed"),
+        ("records", lambda lines: lines.drop(7), "seed 0: expected 15 accuracies, got 14"),
+        ("records", lambda lines: pd.concat([lines, lines[-1:]]), "records.csv: expected one line for each benchmark"),
+        ("records", lambda lines: lines.assign(accuracy=87.5), "accuracy: expected fractions in 0..1, got 87.5"),
     ],
 )
-def test_tables_that_were_changed_are_refused_in_a_line(folders, capsys, change, message):
+def test_tables_that_were_changed_are_refused_in_a_line(folders, capsys, name, change, message):
     assert report.main([str(folders / "zoo0"), "--out", str(folders / "out")]) == 0
-    change(pd.read_csv(folders / "out/runs.csv")).to_csv(folders / "out/runs.csv", index=False)
+    path = folders / f"out/{name}.csv"
+    change(pd.read_csv(path)).to_csv(path, index=False)
     capsys.readouterr()
     assert report.main(["--records", str(folders / "out")]) == 2
     assert message in capsys.readouterr().err
+
+
+def test_a_report_beside_its_records_keeps_the_runs_that_it_leaves_out(tmp_path, capsys):
+    path = write_suite(tmp_path / "suite.yaml")
+    runs = {(row, "Digits"): {0: continual(*[0.7] * 5)} for row in ("Isolated", "Zoo")}
+    make_suite_runs(path, tmp_path / "runs", runs)
+    argv, kept = ["--suite", str(path), "--suite_dir", str(tmp_path / "runs")], tmp_path / "runs/report"
+    assert report.main(argv) == 0
+    tables = [kept / name for name in ("records.csv", "runs.csv")]
+    before = [table.read_bytes() for table in tables]
+    path.write_text(path.read_text().replace("--tasks_per_round 3", "--tasks_per_round 4"))
+    assert report.main([*argv, "--records", str(kept)]) == 0
+    assert "left out: Zoo / Digits / seed 0: not a run of the suite" in (kept / "report.md").read_text()
+    assert [table.read_bytes() for table in tables] == before
+    pd.read_csv(kept / "runs.csv")[:0].to_csv(kept / "runs.csv", index=False)
+    assert report.main([*argv, "--records", str(kept)]) == 2
+    assert "Isolated / Digits / seed 0: expected a line in runs.csv" in capsys.readouterr().err
 
 
 def test_metrics_are_chosen_for_run_folders_and_multi_task_runs_have_those_without_arrival(folders, capsys):
