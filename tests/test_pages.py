@@ -42,15 +42,13 @@ small
 def report_of(tmp_path_factory):
     """The reports of a suite of made-up runs, from its records alone."""
     folder = tmp_path_factory.mktemp("pages")
-    columns = {
-        "Digits, 1 epoch": COLUMN | {"flags": "--epochs 1"},
-        "Digits, 2 epochs": COLUMN | {"flags": "--epochs 2"},
-    }
+    names = {1: "Digits, 1 epoch", 2: "Digits, 2 epochs", 10: "Digits, 10 epochs"}
+    columns = {name: COLUMN | {"flags": f"--epochs {epochs}"} for epochs, name in names.items()}
     suite = write_suite(folder / "small.yaml", rows=ROWS, columns=columns, seeds=[0, 1], flags="")
     cells = read_cells(read_suite(suite), suite, folder / "runs")
     for cell in cells:
         for seed in (0, 1):
-            accuracy = ACCURACY[cell.row] + 0.05 * (cell.settings.epochs - 1) + 0.01 * seed
+            accuracy = ACCURACY[cell.row] + 0.01 * (cell.settings.epochs - 1) + 0.01 * seed
             make_run(cell.run_dir(seed), cell.settings_of(seed), continual(*[accuracy] * 5))
     assert report.main(["--suite", str(suite), "--suite_dir", str(folder / "runs"), "--out", str(folder / "out")]) == 0
 
@@ -70,7 +68,7 @@ def test_tables_stand_in_their_places_and_the_words_stay(report_of):
     assert re.search(r"Title +\| Digits, 1 epoch +\| Model Zoo +\| +80.50 ± 0.71 +\| +2 .*\+10.00 \(", page)
     assert re.search(r"Digits +\| conv +\| 2 +\| 0 1 +\| +\+10.00 \| \+10.00 to \+10.00 \| +5 ", page)
     assert re.search(r"Digits +\| conv +\| 1 +\| 1 +\| +\+10.00 \|", page)
-    assert "8 of 8 planned runs, " in page
+    assert "12 of 12 planned runs, " in page
     assert "4 runs, " in page
     assert "old" not in page
     assert pages.make_text(page, report_of) == page
@@ -114,7 +112,7 @@ def test_figures_are_those_of_the_page_and_have_equal_bytes(every_image, report_
     assert list(figures) == ["model_zoo_isolated", "small/rounds_digits_1_epoch"]
     (axes,) = figures["model_zoo_isolated"]().axes
     (bars,) = axes.containers
-    assert bars.lines[0].get_xydata().round(6).tolist() == [[1, 0.1], [2, 0.1]]
+    assert bars.lines[0].get_xydata().round(6).tolist() == [[1, 0.1], [2, 0.1], [10, 0.1]]
     assert to_image(figures["model_zoo_isolated"]()) == to_image(figures["model_zoo_isolated"]())
     with pytest.raises(UserError, match=r"small: expected one of .*, got 'rounds'"):
         pages.make_figures("![](results/small/rounds.png)", report_of)

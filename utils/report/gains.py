@@ -2,6 +2,7 @@
 
 import itertools
 from collections.abc import Sequence
+from typing import NamedTuple
 
 import pandas as pd
 from matplotlib.figure import Figure
@@ -15,21 +16,26 @@ from utils.report.tables import Table, interval, percent
 KEY = ["benchmark", "model", "epochs"]
 
 
-def find_gains(reports: Sequence[Report], method: str, other: str) -> pd.DataFrame:
-    """The gains of a method over another, paired by task, fractions.
+class Gains(NamedTuple):
+    """What a method gains over another in the accuracy on the scored images, test or validation, paired by task.
 
-    Args:
-        reports: Their columns' names may end in their epochs, as in ``Split-CIFAR100, 5 epochs``.
-        method: The method's name.
-        other: The other method's name.
+    Attributes:
+        lines: A line for each benchmark over all seeds that both methods have, and if there are several, a line for
+            each seed: benchmark, model, epochs, seeds, mean, std, low, high, n (tasks), published and its source;
+            fractions.
+    """
 
-    Returns:
-        A line for each benchmark of each report over all seeds that both methods have, and if there are several, a line
-        for each seed: benchmark (without the epochs), model, epochs, seeds, mean, std, low, high, n (tasks), published
-        and its source.
+    lines: pd.DataFrame
+    method: str
+    other: str
+    scored: str
+
+
+def find_gains(reports: Sequence[Report], method: str, other: str, scored: str) -> Gains:
+    """The gains in all reports, whose columns' names may end in their epochs, as in ``Split-CIFAR100, 5 epochs``.
 
     Raises:
-        UserError: No report has both methods on one benchmark.
+        UserError: No report has both methods on one benchmark, or two have them with equal benchmark, model and epochs.
     """
     gains = []
     for report in reports:
@@ -55,35 +61,36 @@ def find_gains(reports: Sequence[Report], method: str, other: str) -> pd.DataFra
     twice = found[found.duplicated([*KEY, "seeds"])]
     if len(twice):
         raise UserError(f"gains: expected one suite with {' / '.join(map(str, twice.iloc[0][KEY]))}, got two")
-    return found.sort_values(KEY, kind="stable")
+    return Gains(found.sort_values(KEY, kind="stable"), method, other, scored)
 
 
-def gains_table(gains: pd.DataFrame, method: str, other: str, scored: str) -> Table:
+def gains_table(gains: Gains) -> Table:
     """The gains with their intervals, over all seeds and by seed."""
-    sources = [source for source in gains["source"].unique() if source]
+    lines = gains.lines
+    sources = [source for source in lines["source"].unique() if source]
     numbers = {source: f" [{number}]" for number, source in enumerate(sources, start=1)}
-    cells = gains[["benchmark", "model"]].assign(
+    cells = lines[["benchmark", "model"]].assign(
         **{
-            "epochs": gains["epochs"].astype(str),
-            "seeds": gains["seeds"],
-            "gain, points": gains["mean"].map(percent, signed=True),
-            "95 % interval": gains.apply(interval, axis="columns", signed=True),
-            "tasks": gains["n"].astype(str),
-            "published": gains["published"].map(percent, signed=True) + gains["source"].map({"": ""} | numbers),
+            "epochs": lines["epochs"].astype(str),
+            "seeds": lines["seeds"],
+            "gain, points": lines["mean"].map(percent, signed=True),
+            "95 % interval": lines.apply(interval, axis="columns", signed=True),
+            "tasks": lines["n"].astype(str),
+            "published": lines["published"].map(percent, signed=True) + lines["source"].map({"": ""} | numbers),
         }
     )
     notes = ["Intervals are over tasks, each averaged over the seeds."]
     notes += [f"{number.strip()} {source}" for source, number in numbers.items()]
-    title = f"{method} against {other}: difference in average {scored} accuracy, paired by task"
+    title = f"{gains.method} against {gains.other}: difference in average {gains.scored} accuracy, paired by task"
     return Table(title, cells, 4, notes)
 
 
 @plain_style()
-def draw_gains(gains: pd.DataFrame, method: str, other: str, scored: str) -> Figure:
+def draw_gains(gains: Gains) -> Figure:
     """Gains by epochs with their intervals; a line for each benchmark and network, dotted levels for the published."""
-    title = f"{method}: what it gains over {other}, by epochs"
-    figure, axes = frame(7, 4.5, "epochs", f"gain in average {scored} accuracy, points", title)
-    whole = gains[~gains.duplicated(KEY)]  # the first line has all seeds
+    title = f"{gains.method}: what it gains over {gains.other}, by epochs"
+    figure, axes = frame(7, 4.5, "epochs", f"gain in average {gains.scored} accuracy, points", title)
+    whole = gains.lines[~gains.lines.duplicated(KEY)]  # the first line has all seeds
     for place, (benchmark, of_benchmark) in enumerate(whole.groupby("benchmark")):
         for style, (model, lines) in zip(
             itertools.cycle(("o-", "s--", "^-.")), of_benchmark.groupby("model"), strict=False
@@ -96,8 +103,9 @@ def draw_gains(gains: pd.DataFrame, method: str, other: str, scored: str) -> Fig
             axes.axhline(line["published"], color=f"C{place}", linewidth=1.0, linestyle=":", label=label)
     axes.axhline(0, color="0.6", linewidth=0.8)
     axes.set_xscale("log")
-    axes.set_xticks(sorted(gains["epochs"].unique()), sorted(gains["epochs"].unique()))
+    epochs = sorted(whole["epochs"].unique())
+    axes.set_xticks(epochs, epochs)
     axes.minorticks_off()
     axes.legend(frameon=False, fontsize=8)
-    write_notes(figure, {"bars: 95 % interval over tasks": True, "dotted: published": gains["published"].any()})
+    write_notes(figure, {"bars: 95 % interval over tasks": True, "dotted: published": whole["published"].notna().any()})
     return figure

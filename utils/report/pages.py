@@ -18,7 +18,7 @@ import pandas as pd
 from matplotlib.figure import Figure
 
 from utils.errors import UserError, in_one_line
-from utils.report.gains import draw_gains, find_gains, gains_table
+from utils.report.gains import Gains, draw_gains, find_gains, gains_table
 from utils.report.records import Result
 from utils.report.report import Report, provenance
 from utils.report.statistics import Estimate, estimate, paired_by_task
@@ -65,17 +65,17 @@ def make_figures(page: str, report_of: ReportOf) -> dict[str, Callable[[], Figur
         if suite:
             figures[name] = _find(report_of(suite).figures, figure, suite)
         else:
-            figures[name] = partial(draw_gains, *_find_gains(_find(gains, name, "gains"), report_of))
+            figures[name] = partial(draw_gains, _find_gains(_find(gains, name, "gains"), report_of))
     return figures
 
 
-def _find_gains(names: str, report_of: ReportOf) -> tuple[pd.DataFrame, str, str, str]:
+def _find_gains(names: str, report_of: ReportOf) -> Gains:
     methods, *suites = names.splitlines()
     method, _, other = methods.partition(" / ")
     if not other or not suites:
         raise UserError(f"gains: expected METHOD / OTHER, and below it a suite a line, got {names!r}")
     reports = [report_of(suite) for suite in suites]
-    return find_gains(reports, method, other), method, other, _scored_in_all(reports)
+    return find_gains(reports, method, other, _scored_in_all(reports))
 
 
 def _scored_in_all(reports: Sequence[Report]) -> str:
@@ -85,7 +85,7 @@ def _scored_in_all(reports: Sequence[Report]) -> str:
 
 
 def _gains(names: str, report_of: ReportOf) -> str:
-    return gains_table(*_find_gains(names, report_of)).text("github", "### ", "- ")
+    return gains_table(_find_gains(names, report_of)).text("github", "### ", "- ")
 
 
 def _sections(names: str, report_of: ReportOf) -> str:
@@ -103,10 +103,10 @@ def _summary(names: str, report_of: ReportOf) -> str:
         suite, _, words = name.strip().partition(" / ")
         report = report_of(suite)
         result = _find({f"{each.benchmark} / {each.method}": each for each in report.results}, words, suite)
-        key = result.benchmark, result.method
-        line = report.lines.set_index(["benchmark", "method", "metric"]).loc[[(*key, "average_accuracy")]].reset_index()
-        gain = {f"{key}_gained": value for key, value in _gain_over_isolated(result, report)._asdict().items()}
-        lines.append(line.assign(experiment=report.title, **gain))
+        key = result.benchmark, result.method, "average_accuracy"
+        line = report.lines.set_index(["benchmark", "method", "metric"]).loc[[key]].reset_index()
+        gain = _gain_over_isolated(result, report)._asdict()
+        lines.append(line.assign(experiment=report.title, **{f"{name}_gained": gain[name] for name in gain}))
         runs.append(report.runs.merge(line[["benchmark", "method"]]))
         reports.append(report)
     table = summary_table(pd.concat(lines), _scored_in_all(reports))
@@ -114,11 +114,10 @@ def _summary(names: str, report_of: ReportOf) -> str:
 
 
 def _gain_over_isolated(result: Result, report: Report) -> Estimate:
-    for other in report.results if not result.is_isolated else []:
-        found = paired_by_task(result.final, other.final)
-        if found and other.benchmark == result.benchmark and other.is_isolated_of(result):
-            return found.difference
-    return estimate([])
+    """NaN if Isolated with the same benchmark, recipe and epochs was not run, or is the method itself."""
+    isolated = [other for other in report.results if other.benchmark == result.benchmark and other.is_isolated]
+    found = [paired_by_task(result.final, other.final) for other in isolated if other.is_isolated_of(result)]
+    return found[0].difference if found and found[0] and not result.is_isolated else estimate([])
 
 
 def _find(parts: Mapping[str, Part], name: str, suite: str) -> Part:
