@@ -6,6 +6,7 @@ from typing import NamedTuple
 
 import pandas as pd
 from matplotlib.figure import Figure
+from matplotlib.ticker import PercentFormatter
 
 from utils.errors import UserError
 from utils.plot import frame, plain_style, write_notes
@@ -102,6 +103,7 @@ def draw_gains(gains: Gains) -> Figure:
             label = f"{benchmark}, {line['epochs']} epochs here: {line['source']}"
             axes.axhline(line["published"], color=f"C{place}", linewidth=1.0, linestyle=":", label=label)
     axes.axhline(0, color="0.6", linewidth=0.8)
+    axes.yaxis.set_major_formatter(PercentFormatter(1.0, symbol=""))
     axes.set_xscale("log")
     epochs = sorted(whole["epochs"].unique())
     axes.set_xticks(epochs, epochs)
