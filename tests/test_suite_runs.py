@@ -255,6 +255,18 @@ def test_records_with_other_settings_are_named_and_kept(tmp_path):
     assert (tmp_path / "recorded/runs.csv").read_bytes() == before
 
 
+def test_a_run_that_cannot_be_recorded_does_not_end_the_suite(tmp_path):
+    path = write_suite(tmp_path / "try.yaml", seeds=[0, 1], **SHORT)
+    (tmp_path / "recorded/.lock").mkdir(parents=True)
+    status, out, _ = finish(path, "--records", str(tmp_path / "recorded"))
+    assert (status, out.count("complete, but not recorded: ")) == (1, 2)
+    (tmp_path / "recorded/.lock").rmdir()
+    status, out, _ = finish(path, "--records", str(tmp_path / "recorded"))
+    assert status == 0
+    assert "2 runs: 2 were complete before, 0 done" in out
+    assert len((tmp_path / "recorded/runs.csv").read_text().splitlines()) == 3
+
+
 def write_long_suite(folder: Path) -> Path:
     return write_suite(folder / "try.yaml", flags="--epochs 6 --samples 100", columns={"Digits": COLUMN})
 
