@@ -434,6 +434,7 @@ def test_a_competition_has_a_published_name_for_each_task(tmp_path, capsys):
         (["x", "--suite", "y"], "give run folders"),
         (["x", "--records", "y"], "give run folders"),
         (["--pages", "x", "--suite", "y"], "give run folders"),
+        (["--pages", "x", "--with", "y.csv"], "--pages takes no other flags"),
         (["--records", "nowhere"], "nowhere/records.csv: expected a table of runs as csv"),
         (["zoo0", "--with", "zoo0/config.yaml"], "zoo0/config.yaml: expected"),
         (["zoo0", "--metrics", "colour"], "--metrics: invalid choice: 'colour'"),

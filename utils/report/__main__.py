@@ -58,8 +58,8 @@ def read_flags(argv: Sequence[str] | None) -> argparse.Namespace:
         raise UserError(f"give run folders, --pages PAGE.md, or --suite SUITE.yaml or --records DIR, got {got}")
     if flags.suite_dir and not flags.suite:
         raise UserError("--suite_dir needs --suite")
-    if flags.pages and (other := [key for key, value in vars(flags).items() if value and key != "pages"]):
-        raise UserError(f"--pages: expected no other flag, got --{other[0]}")
+    if flags.pages and any(value for key, value in vars(flags).items() if key != "pages"):
+        raise UserError("--pages takes no other flags; --all_pairs and --bold_best may stand in the pages' markers")
     return flags
 
 
