@@ -40,7 +40,7 @@ GOLDEN = {
     "split_cifar100_single_epoch_curves.csv": "ccd5995329356e84",
     "tasks_per_round.yaml": "4b725b82c0d08090",
     "tune.yaml": "221c124d50b99b07",
-    "wrn_first_tasks.yaml": "c699b5d31ba17ac9",
+    "wrn_first_tasks.yaml": "3110894450ea0fba",
     "wrn_multi_epoch.yaml": "0151da16652a92c4",
 }
 
