@@ -92,16 +92,16 @@ def draw_gains(gains: Gains) -> Figure:
     title = f"{gains.method}: what it gains over {gains.other}, by epochs"
     figure, axes = frame(7, 4.5, "epochs", f"gain in average {gains.scored} accuracy, points", title)
     whole = gains.lines[~gains.lines.duplicated(KEY)]  # the first line has all seeds
-    for place, (benchmark, of_benchmark) in enumerate(whole.groupby("benchmark")):
-        for style, (model, lines) in zip(
-            itertools.cycle(("o-", "s--", "^-.")), of_benchmark.groupby("model"), strict=False
-        ):
-            bars = (lines["mean"] - lines["low"], lines["high"] - lines["mean"])
-            label = f"{benchmark}, {model}"
-            axes.errorbar(lines["epochs"], lines["mean"], bars, fmt=style, color=f"C{place}", capsize=4, label=label)
-        for _, line in of_benchmark.dropna(subset="published").drop_duplicates("published").iterrows():
-            label = f"{benchmark}, {line['epochs']} epochs here: {line['source']}"
-            axes.axhline(line["published"], color=f"C{place}", linewidth=1.0, linestyle=":", label=label)
+    colours = {benchmark: f"C{place}" for place, benchmark in enumerate(whole["benchmark"].unique())}
+    styles = dict(zip(whole["model"].unique(), itertools.cycle(("o-", "s--", "^-.")), strict=False))
+    for place, ((benchmark, model), lines) in enumerate(whole.groupby(["benchmark", "model"])):
+        x = lines["epochs"] * 1.02**place  # beside each other, so that bars of equal epochs can be told apart
+        bars = (lines["mean"] - lines["low"], lines["high"] - lines["mean"])
+        look = {"fmt": styles[model], "color": colours[benchmark], "capsize": 4}
+        axes.errorbar(x, lines["mean"], bars, label=f"{benchmark}, {model}", **look)
+    for _, line in whole.dropna(subset="published").drop_duplicates(["benchmark", "published"]).iterrows():
+        label = f"{line['benchmark']}, {line['epochs']} epochs here: {line['source']}"
+        axes.axhline(line["published"], color=colours[line["benchmark"]], linewidth=1.0, linestyle=":", label=label)
     axes.axhline(0, color="0.6", linewidth=0.8)
     axes.yaxis.set_major_formatter(PercentFormatter(1.0, symbol=""))
     axes.set_xscale("log")
