@@ -118,7 +118,7 @@ def cluster(tmp_path):
     scontrol.chmod(0o755)
     job = {"SLURM_ARRAY_JOB_ID": "77", "SLURM_ARRAY_TASK_ID": "2", "SLURM_CPUS_PER_TASK": "1"}
     environment = {**os.environ, **job, "PATH": f"{scontrol.parent}:{os.environ['PATH']}"}
-    flags = tiny_flags(tmp_path, per_class=60)
+    flags = tiny_flags(tmp_path, per_class=30)
 
     def start():
         command = ["bash", "modelzoo.sh", "--continual", *flags, "--run_dir", "run"]

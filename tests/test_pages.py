@@ -11,6 +11,7 @@ from utils.plot import to_image
 from utils.report import __main__ as report
 from utils.report import pages
 from utils.suite.file import read_cells, read_suite
+from utils.suite.recorded import add_records
 
 ROWS = {"Isolated": "--continual --tasks_per_round 1", "Model Zoo": "--continual --tasks_per_round 3"}
 ACCURACY = {"Isolated": 0.7, "Model Zoo": 0.8}
@@ -50,11 +51,11 @@ def report_of(tmp_path_factory):
         for seed in (0, 1):
             accuracy = ACCURACY[cell.row] + 0.01 * (cell.settings.epochs - 1) + 0.01 * seed
             make_run(cell.run_dir(seed), cell.settings_of(seed), continual(*[accuracy] * 5))
-    assert report.main(["--suite", str(suite), "--suite_dir", str(folder / "runs"), "--out", str(folder / "out")]) == 0
+    add_records(folder, {cell.run(seed): cell.run_dir(seed) for cell in cells for seed in (0, 1)})
 
     @cache
     def make(name, *options):
-        flags = report.read_flags(["--suite", str(suite), "--records", str(folder / "out"), *options])
+        flags = report.read_flags(["--suite", str(suite), "--records", str(folder), *options])
         return report.Report(flags, read_suite(suite), cells, "")
 
     return make

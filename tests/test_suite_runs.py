@@ -11,6 +11,7 @@ import sys
 import threading
 import time
 import types
+from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
@@ -18,8 +19,9 @@ import filelock
 import pandas as pd
 import pytest
 
-from tests.make_runs import COLUMN, CONV, ROOT, write_suite
+from tests.make_runs import COLUMN, CONV, ROOT, continual, make_run, write_suite
 from tests.small_runs import write_benchmark
+from utils.command_line import read_command as read_run
 from utils.errors import StopSignal, UserError
 from utils.report import __main__ as report
 from utils.run_folder import is_locked
@@ -27,7 +29,7 @@ from utils.suite import __main__ as suite
 from utils.suite import on_ray
 from utils.suite import run as suite_run
 from utils.suite.command import Command, read_command
-from utils.suite.run import Job, run_command
+from utils.suite.run import Job, Outcome, run_command
 
 # ---------------------------------------------------------------------------------------------------------------------
 # A run, by a program that does not take seconds to begin
@@ -180,13 +182,14 @@ def test_a_suite_end_to_end(tmp_path):
     here = {"benchmark": str(write_benchmark(tmp_path, per_class=8)), "recipe": str(CONV), "flags": "--task_ids 0"}
     columns = {"Here": here, "Damaged": here | {"flags": "--task_ids 0 --model nonsense"}}
     path = write_suite(tmp_path / "try.yaml", columns=columns, rows={"Isolated": "--continual --tasks_per_round 1"})
-    status, out, err = finish(path, "--no_download")
+    status, out, err = finish(path, "--no_download", "--records", "recorded")
     assert (status, err) == (1, "")
     assert "failed   Isolated / Damaged / seed 0" in out
     assert "exit status 2" in out
     assert "model: expected one of" in out
     assert "2 runs: 0 were complete before, 1 done, 1 failed" in out
-    assert f"the table: python {ROOT}/utils/report --suite {path}\n" in out
+    assert f"the table: python {ROOT}/utils/report --suite {path} --records recorded\n" in out
+    assert len((tmp_path / "recorded/runs.csv").read_text().splitlines()) == 2
     folder = tmp_path / "runs/try/isolated"
     assert (folder / "here/s0/summary.json").exists()
     assert begun(folder / "here/s0.log") == 1
@@ -210,61 +213,86 @@ def test_data_that_are_missing_are_told_before_any_run_begins(tmp_path):
     assert [path.name for path in tmp_path.iterdir() if path.name not in ("utils", "datasets")] == ["try.yaml"]
 
 
-SHORT = {
-    "flags": "--epochs 1 --samples 2",
-    "rows": {"Isolated": "--continual --tasks_per_round 1"},
-    "columns": {"Digits": COLUMN},
-}
+# ---------------------------------------------------------------------------------------------------------------------
+# Records, of runs that are made up in place of trained ones
 
 
-def test_recorded_runs_are_not_run_again_and_finished_ones_are_recorded_at_once(tmp_path):
-    path = write_suite(tmp_path / "try.yaml", seeds=[0, 1], **SHORT)
-    tables = [tmp_path / "recorded" / name for name in ("records.csv", "runs.csv")]
-    more = ("--records", str(tmp_path / "recorded"))
-    assert finish(path, "--seeds", "1")[0] == 0  # without records
-    assert finish(path, "--seeds", "0", *more)[0] == 0
+@pytest.fixture
+def here(tmp_path, monkeypatch):
+    """A suite's folder, where the runs of its suites are made up."""
+
+    def make_up(job, environment, stopping):
+        make_run(job.run_dir, read_run(job.argv).settings, continual(0.5, 0.6, 0.7, 0.8, 0.9))
+        return Outcome("done")
+
+    monkeypatch.setattr(suite_run, "run_command", make_up)
+    monkeypatch.setattr(suite_run, "has_data", lambda jobs: True)
+    monkeypatch.chdir(tmp_path)
+    return tmp_path
+
+
+@pytest.fixture
+def do(capsys):
+    """Run a suite within this process."""
+
+    def do(path: Path, *flags: str) -> tuple[int, str, str]:
+        status = suite.main([str(path), "--jobs", "1", "--device", "cpu", *flags])
+        return (status, *capsys.readouterr())
+
+    return do
+
+
+def write_short_suite(folder: Path, seeds: Sequence[int] = (0, 1)) -> Path:
+    rows = {"Isolated": "--continual --tasks_per_round 1"}
+    return write_suite(folder / "try.yaml", seeds=[*seeds], rows=rows, columns={"Digits": COLUMN})
+
+
+def test_recorded_runs_are_not_run_again_and_finished_ones_are_recorded_at_once(here, do):
+    path, more = write_short_suite(here), ("--records", "recorded")
+    tables = [here / "recorded" / name for name in ("records.csv", "runs.csv")]
+    assert do(path, "--seeds", "1")[0] == 0  # without records
+    assert do(path, "--seeds", "0", *more)[0] == 0
     assert [len(table.read_text().splitlines()) for table in tables] == [16, 2]
-    shutil.rmtree(tmp_path / "runs")
-    assert finish(path, "--seeds", "1", *more)[0] == 0
-    status, out, _ = finish(path, *more, "--dry_run")
-    assert re.findall("seed . *: (.*)", out) == ["recorded", "recorded"]
+    shutil.rmtree(here / "runs/try/isolated/digits/s0")
+    assert do(path, "--seeds", "1", *more)[0] == 0
+    assert re.findall("seed . *: (.*)", do(path, *more, "--dry_run")[1]) == ["recorded", "recorded"]
     before = [table.read_bytes() for table in tables]
-    status, out, _ = finish(path, *more)
+    status, out, _ = do(path, *more)
     assert (status, [table.read_bytes() for table in tables]) == (0, before)
     assert "2 runs: 2 were complete before, 0 done" in out
-    assert finish(path, "--suite_dir", str(tmp_path / "again"))[0] == 0
-    assert report.main(["--suite", str(path), "--suite_dir", str(tmp_path / "again")]) == 0
-    written, recorded = (
-        pd.read_csv(folder / "records.csv") for folder in (tmp_path / "again/report", tables[0].parent)
-    )
+    assert not (here / "runs/try/isolated/digits/s0").exists()
+    assert do(path, "--suite_dir", "again")[0] == 0
+    assert report.main(["--suite", str(path), "--suite_dir", "again"]) == 0
+    written, recorded = (pd.read_csv(folder / "records.csv") for folder in (here / "again/report", tables[0].parent))
     assert written.equals(recorded)
 
 
-def test_records_with_other_settings_are_named_and_kept(tmp_path):
-    path = write_suite(tmp_path / "try.yaml", **SHORT)
-    more = ("--records", str(tmp_path / "recorded"))
-    assert finish(path, *more)[0] == 0
-    before = (tmp_path / "recorded/runs.csv").read_bytes()
-    path.write_text(path.read_text().replace("--samples 2", "--samples 3"))
-    status, _, err = finish(path, *more, "--suite_dir", str(tmp_path / "other"))
+def test_records_with_other_settings_are_named_and_kept(here, do):
+    path, runs = write_short_suite(here, seeds=[0]), here / "recorded/runs.csv"
+    assert do(path, "--records", "recorded")[0] == 0
+    before = runs.read_bytes()
+    path.write_text(path.read_text().replace("--samples 8", "--samples 3"))
+    status, _, err = do(path, "--records", str(runs.parent), "--suite_dir", "other")
     (line,) = err.splitlines()
     assert status == 2
-    assert line.startswith(
-        f"utils.suite: {tmp_path / 'recorded/runs.csv'}: Isolated / Digits / seed 0: not a run of the suite"
-    )
-    assert (tmp_path / "recorded/runs.csv").read_bytes() == before
+    assert line.startswith(f"utils.suite: {runs}: Isolated / Digits / seed 0: not a run of the suite")
+    assert runs.read_bytes() == before
 
 
-def test_a_run_that_cannot_be_recorded_does_not_end_the_suite(tmp_path):
-    path = write_suite(tmp_path / "try.yaml", seeds=[0, 1], **SHORT)
-    (tmp_path / "recorded/.lock").mkdir(parents=True)
-    status, out, _ = finish(path, "--records", str(tmp_path / "recorded"))
+def test_a_run_that_cannot_be_recorded_does_not_end_the_suite(here, do):
+    path, more = write_short_suite(here), ("--records", "recorded")
+    (here / "recorded/.lock").mkdir(parents=True)
+    status, out, _ = do(path, *more)
     assert (status, out.count("complete, but not recorded: ")) == (1, 2)
-    (tmp_path / "recorded/.lock").rmdir()
-    status, out, _ = finish(path, "--records", str(tmp_path / "recorded"))
+    (here / "recorded/.lock").rmdir()
+    status, out, _ = do(path, *more)
     assert status == 0
     assert "2 runs: 2 were complete before, 0 done" in out
-    assert len((tmp_path / "recorded/runs.csv").read_text().splitlines()) == 3
+    assert len((here / "recorded/runs.csv").read_text().splitlines()) == 3
+
+
+# ---------------------------------------------------------------------------------------------------------------------
+# Real runs, killed and interrupted
 
 
 def write_long_suite(folder: Path) -> Path:
