@@ -5,6 +5,7 @@ import hypothesis
 import pytest
 import torch
 
+from tests.small_reports import make_run_folders
 from tests.small_runs import run, tiny_flags
 from utils.plot import to_image
 
@@ -77,3 +78,10 @@ def run_dir(finished, tmp_path):
     """A copy of the finished run, to be changed."""
     shutil.copytree(finished[0], tmp_path / "run")
     return tmp_path / "run"
+
+
+@pytest.fixture
+def folders(tmp_path):
+    """A folder with the runs of a report."""
+    make_run_folders(tmp_path)
+    return tmp_path

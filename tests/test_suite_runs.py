@@ -2,8 +2,6 @@
 
 import json
 import os
-import re
-import shutil
 import signal
 import socket
 import subprocess
@@ -11,25 +9,21 @@ import sys
 import threading
 import time
 import types
-from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import filelock
-import pandas as pd
 import pytest
 
-from tests.make_runs import COLUMN, CONV, ROOT, continual, make_run, write_suite
+from tests.make_runs import COLUMN, CONV, ROOT, write_suite
 from tests.small_runs import write_benchmark
-from utils.command_line import read_command as read_run
 from utils.errors import StopSignal, UserError
-from utils.report import __main__ as report
 from utils.run_folder import is_locked
 from utils.suite import __main__ as suite
 from utils.suite import on_ray
 from utils.suite import run as suite_run
 from utils.suite.command import Command, read_command
-from utils.suite.run import Job, Outcome, run_command
+from utils.suite.run import Job, run_command
 
 # ---------------------------------------------------------------------------------------------------------------------
 # A run, by a program that does not take seconds to begin
@@ -211,88 +205,6 @@ def test_data_that_are_missing_are_told_before_any_run_begins(tmp_path):
     assert {line.partition(".yaml: ")[0].rpartition("/")[2] for line in (first, second)} == {*names[:2]}
     assert last.startswith("utils.suite: no run was started")
     assert [path.name for path in tmp_path.iterdir() if path.name not in ("utils", "datasets")] == ["try.yaml"]
-
-
-# ---------------------------------------------------------------------------------------------------------------------
-# Records, of runs that are made up in place of trained ones
-
-
-@pytest.fixture
-def here(tmp_path, monkeypatch):
-    """A suite's folder, where the runs of its suites are made up."""
-
-    def make_up(job, environment, stopping):
-        make_run(job.run_dir, read_run(job.argv).settings, continual(0.5, 0.6, 0.7, 0.8, 0.9))
-        return Outcome("done")
-
-    monkeypatch.setattr(suite_run, "run_command", make_up)
-    monkeypatch.setattr(suite_run, "has_data", lambda jobs: True)
-    monkeypatch.chdir(tmp_path)
-    return tmp_path
-
-
-@pytest.fixture
-def do(capsys):
-    """Run a suite within this process."""
-
-    def do(path: Path, *flags: str) -> tuple[int, str, str]:
-        status = suite.main([str(path), "--jobs", "1", "--device", "cpu", *flags])
-        return (status, *capsys.readouterr())
-
-    return do
-
-
-def write_short_suite(folder: Path, seeds: Sequence[int] = (0, 1)) -> Path:
-    rows = {"Isolated": "--continual --tasks_per_round 1"}
-    return write_suite(folder / "try.yaml", seeds=[*seeds], rows=rows, columns={"Digits": COLUMN})
-
-
-def test_recorded_runs_are_not_run_again_and_finished_ones_are_recorded_at_once(here, do):
-    path, more = write_short_suite(here), ("--records", "recorded")
-    tables = [here / "recorded" / name for name in ("records.csv", "runs.csv")]
-    assert do(path, "--seeds", "1")[0] == 0  # without records
-    assert do(path, "--seeds", "0", *more)[0] == 0
-    assert [len(table.read_text().splitlines()) for table in tables] == [16, 2]
-    shutil.rmtree(here / "runs/try/isolated/digits/s0")
-    assert do(path, "--seeds", "1", *more)[0] == 0
-    assert re.findall("seed . *: (.*)", do(path, *more, "--dry_run")[1]) == ["recorded", "recorded"]
-    before = [table.read_bytes() for table in tables]
-    status, out, _ = do(path, *more)
-    assert (status, [table.read_bytes() for table in tables]) == (0, before)
-    assert "2 runs: 2 were complete before, 0 done" in out
-    assert not (here / "runs/try/isolated/digits/s0").exists()
-    assert do(path, "--suite_dir", "again")[0] == 0
-    assert report.main(["--suite", str(path), "--suite_dir", "again"]) == 0
-    written, recorded = (pd.read_csv(folder / "records.csv") for folder in (here / "again/report", tables[0].parent))
-    assert written.equals(recorded)
-
-
-def test_records_with_other_settings_are_named_and_kept(here, do):
-    path, runs = write_short_suite(here, seeds=[0]), here / "recorded/runs.csv"
-    assert do(path, "--records", "recorded")[0] == 0
-    before = runs.read_bytes()
-    path.write_text(path.read_text().replace("--samples 8", "--samples 3"))
-    status, _, err = do(path, "--records", str(runs.parent), "--suite_dir", "other")
-    (line,) = err.splitlines()
-    assert status == 2
-    assert line.startswith(f"utils.suite: {runs}: Isolated / Digits / seed 0: not a run of the suite")
-    assert runs.read_bytes() == before
-
-
-def test_a_run_that_cannot_be_recorded_does_not_end_the_suite(here, do):
-    path, more = write_short_suite(here), ("--records", "recorded")
-    (here / "recorded/.lock").mkdir(parents=True)
-    status, out, _ = do(path, *more)
-    assert (status, out.count("complete, but not recorded: ")) == (1, 2)
-    (here / "recorded/.lock").rmdir()
-    status, out, _ = do(path, *more)
-    assert status == 0
-    assert "2 runs: 2 were complete before, 0 done" in out
-    assert len((here / "recorded/runs.csv").read_text().splitlines()) == 3
-
-
-# ---------------------------------------------------------------------------------------------------------------------
-# Real runs, killed and interrupted
 
 
 def write_long_suite(folder: Path) -> Path:
