@@ -30,12 +30,12 @@ def competition_suite(tmp_path, matrix, **pair):
     )
 
 
-def report_competition(path, runs):
+def report_competition(path, *runs_of_seeds):
     """Write the runs of pairs, by column, beside those of the tasks alone, and make the report; gives its status."""
     folder = path.parent / "runs"
-    accuracy = {("Multi-Head", column): {0: [finals]} for column, finals in runs.items()}
-    if runs:
-        make_suite_runs(path, folder, accuracy | {("Isolated", "alone"): {0: continual(0.5, 0.6, 0.7)}})
+    for seed, runs in enumerate(runs_of_seeds):
+        accuracy = {("Multi-Head", column): {seed: [finals]} for column, finals in runs.items()}
+        make_suite_runs(path, folder, accuracy | {("Isolated", "alone"): {seed: continual(0.5, 0.6, 0.7)}})
     return report.main(["--suite", str(path), "--suite_dir", str(folder)])
 
 
@@ -68,6 +68,16 @@ def test_some_pairs_are_compared_with_the_same_entries(tmp_path, capsys):
     assert "3 tasks, 1 seed, 2 pairs not run: mean gain by a second task +1.00 points (published +1.50)" in text
 
 
+def test_single_seeds_are_told_too(tmp_path, capsys):
+    path = competition_suite(tmp_path, "row,A,B,C\nA,0,1,2\nB,3,0,4\nC,5,6,0\n")
+    first = {"0+1": [0.51, 0.63], "0+2": [0.52, 0.75], "1+2": [0.64, 0.76]}
+    second = {"0+1": [0.49, 0.57], "0+2": [0.48, 0.65]}  # each entry the negative of the first seed's; a pair not run
+    assert report_competition(path, first, second) == 0
+    text = capsys.readouterr().out
+    assert "3 tasks, 2 seeds: mean gain by a second task +1.67 points" in text
+    assert "by seed: 0: +1.000, 1: -1.000. Two seeds with each other: 0 and 1: -1.000." in text
+
+
 @pytest.mark.parametrize(
     ("matrix", "pair", "message"),
     [
@@ -78,12 +88,12 @@ def test_some_pairs_are_compared_with_the_same_entries(tmp_path, capsys):
 def test_a_competition_that_does_not_fit(tmp_path, capsys, monkeypatch, matrix, pair, message):
     monkeypatch.chdir(tmp_path)
     (tmp_path / "other.yaml").write_text("dataset: digits\ntasks: [[0, 2], [2, 3]]\ntask_names: [x, 2 and 3]\n")
-    assert report_competition(competition_suite(tmp_path, matrix, **pair), {}) == 2
+    assert report_competition(competition_suite(tmp_path, matrix, **pair)) == 2
     assert message in capsys.readouterr().err
 
 
 def test_a_competition_has_a_published_name_for_each_task(tmp_path, capsys):
     path = competition_suite(tmp_path, SOME_MATRIX)
     path.write_text(path.read_text().replace("    C: 4 and 5\n", ""))
-    assert report_competition(path, {}) == 2
+    assert report_competition(path) == 2
     assert "published.csv for the tasks 4 and 5\n" in capsys.readouterr().err

@@ -1,6 +1,7 @@
 """Task competition: what a task gains by being learned together with another, ours beside the published."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from itertools import combinations
 from typing import NamedTuple
 
 import numpy as np
@@ -12,26 +13,29 @@ from matplotlib.figure import Figure
 from utils.errors import UserError
 from utils.plot import plain_style
 from utils.report.records import HOW_TRAINED, Result, read_labelled_csv
-from utils.report.statistics import rank_correlation
+from utils.report.statistics import Correlation, rank_correlation
 from utils.suite.file import Competition
 
 
 class Matrices(NamedTuple):
     """The accuracy gained on the row's task when it is learned together with the column's, ours and the published.
 
-    Both are fractions, with the tasks' names on rows and columns, NaN where not known.
+    All are fractions, with the tasks' names on rows and columns, NaN where not known.
     """
 
-    ours: pd.DataFrame
+    by_seed: Mapping[int, pd.DataFrame]
     published: pd.DataFrame
-    seeds: str
     source: str
 
     @property
-    def entries(self) -> pd.DataFrame:
-        """The entries off the diagonal: a column of ours and a column of the published."""
-        apart = ~np.eye(len(self.ours), dtype=bool)
-        return pd.DataFrame({key: getattr(self, key).to_numpy()[apart] for key in ("ours", "published")})
+    def ours(self) -> pd.DataFrame:
+        """The mean over the seeds that have an entry."""
+        return pd.concat(self.by_seed).groupby(level=1, sort=False).mean()
+
+    @property
+    def seeds(self) -> str:
+        """How many seeds there are, in words."""
+        return f"{len(self.by_seed)} seed{'s' if len(self.by_seed) > 1 else ''}"
 
 
 def find_matrices(competition: Competition, results: Sequence[Result]) -> Matrices | None:
@@ -41,15 +45,14 @@ def find_matrices(competition: Competition, results: Sequence[Result]) -> Matric
         raise UserError("competition: no cell learns each task alone")
     names = list(alone.tasks)
     published = published_matrix(competition, names)
-    pairs = [gains_of_pair(result, alone) for result in results if result.is_pair]
-    num_seeds = max(map(len, pairs), default=0)
-    if num_seeds == 0:
-        return None
-    ours = pd.DataFrame(np.where(np.eye(len(names)), 0.0, np.nan), names, names)
-    for gains in pairs:
+    unknown = pd.DataFrame(np.where(np.eye(len(names)), 0.0, np.nan), names, names)
+    by_seed: dict[int, pd.DataFrame] = {}
+    for gains in [gains_of_pair(result, alone) for result in results if result.is_pair]:
         one, other = gains.columns
-        ours.loc[one, other], ours.loc[other, one] = gains.mean()
-    return Matrices(ours, published, f"{num_seeds} seed{'s' if num_seeds > 1 else ''}", competition.source)
+        for seed, (gain, other_gain) in zip(gains.index, gains.to_numpy(), strict=True):
+            matrix = by_seed.setdefault(seed, unknown.copy())
+            matrix.loc[one, other], matrix.loc[other, one] = gain, other_gain
+    return Matrices(dict(sorted(by_seed.items())), published, competition.source) if by_seed else None
 
 
 def published_matrix(competition: Competition, names: Sequence[str]) -> pd.DataFrame:
@@ -75,20 +78,50 @@ def gains_of_pair(pair: Result, alone: Result) -> pd.DataFrame:
     return (together - apart).reindex(columns=list(pair.tasks)).dropna()
 
 
+def off_diagonal(**matrices: pd.DataFrame) -> pd.DataFrame:
+    """The entries off the diagonal, a column for each matrix."""
+    return pd.DataFrame(
+        {name: matrix.to_numpy()[~np.eye(len(matrix), dtype=bool)] for name, matrix in matrices.items()}
+    )
+
+
 def in_words(found: Matrices) -> list[str]:
     """The comparison of the two matrices in words."""
-    known = found.entries.dropna(subset="ours")
+    entries = off_diagonal(ours=found.ours, published=found.published)
+    known = entries.dropna()
     ours, published = 100 * known.mean()
-    rank = "not defined, all entries known are equal"
-    if correlation := rank_correlation(known):
-        rank = f"{correlation.rho:+.3f} over {correlation.n} entries (p {correlation.p_value:.2g}, as if independent)"
-    num_missing = (len(found.entries) - len(known)) // 2
+    correlation = rank_correlation(known)
+    rank = in_short(correlation)
+    if correlation:
+        rank += f" over {correlation.n} entries (p {correlation.p_value:.2g}, as if independent)"
+    num_missing = (len(entries) - len(known)) // 2
     missing = f", {num_missing} pair{'s' if num_missing > 1 else ''} not run" if num_missing else ""
-    return [
+    lines = [
         f"Task competition, {len(found.ours)} tasks, {found.seeds}{missing}: mean gain by a second task "
         f"{ours:+.2f} points (published {published:+.2f}).",
         f"Spearman's rank correlation with the published matrix: {rank}. Published: {found.source}.",
     ]
+    if len(found.by_seed) > 1:
+        lines.append(f"{single_seeds_in_words(found)}.")
+    return lines
+
+
+def single_seeds_in_words(found: Matrices) -> str:
+    """How the matrices of single seeds correlate with the published one, and with each other."""
+    with_published = [
+        f"{seed}: {in_short(rank_correlation(off_diagonal(ours=gains, published=found.published)))}"
+        for seed, gains in found.by_seed.items()
+    ]
+    with_each_other = [
+        f"{seed} and {other_seed}: {in_short(rank_correlation(off_diagonal(one=gains, other=other)))}"
+        for (seed, gains), (other_seed, other) in combinations(found.by_seed.items(), 2)
+    ]
+    return f"The same by seed: {', '.join(with_published)}. Two seeds with each other: {', '.join(with_each_other)}"
+
+
+def in_short(correlation: Correlation | None) -> str:
+    """Spearman's rho with its sign."""
+    return f"{correlation.rho:+.3f}" if correlation else "not defined, all entries known are equal"
 
 
 @plain_style()
@@ -96,7 +129,7 @@ def draw_competition(found: Matrices) -> Figure:
     """Our matrix and the published one side by side, and entry against entry."""
     figure = Figure(figsize=(18, 7), layout="constrained")
     left, middle, right = figure.subplots(1, 3, width_ratios=(1, 1, 0.75))
-    points = 100 * found.entries
+    points = 100 * off_diagonal(ours=found.ours, published=found.published)
     limit = points.abs().max().max()
     _draw_matrix(left, found.ours, limit, f"here, {found.seeds}")
     _draw_matrix(middle, found.published, limit, f"published: {found.source}")
@@ -104,8 +137,7 @@ def draw_competition(found: Matrices) -> Figure:
     right.scatter(points["published"], points["ours"], s=18, color="C0", alpha=0.7)
     right.axhline(0, color="0.8", zorder=0)
     right.axvline(0, color="0.8", zorder=0)
-    correlation = rank_correlation(found.entries)
-    rho = f"{correlation.rho:+.2f}" if correlation else "not defined"
+    rho = in_short(rank_correlation(points))
     right.set(xlabel="published gain, points", ylabel="gain here, points", box_aspect=1)
     right.set_title(f"entry by entry: Spearman's rho {rho}")
     right.spines[["top", "right"]].set_visible(False)
