@@ -36,7 +36,7 @@ GOLDEN = {
     "precision.yaml": "5b2c089be2a60a54",
     "replay.yaml": "f84431e9f08ac765",
     "single_epoch_conv.yaml": "0bdac1a4d5e8a6c6",
-    "single_epoch_methods.yaml": "31592816aedaa57b",
+    "single_epoch_methods.yaml": "62d0cccec3a71af4",
     "split_cifar100_single_epoch_curves.csv": "ccd5995329356e84",
     "tasks_per_round.yaml": "c7b309045aff37a5",
     "tune.yaml": "221c124d50b99b07",
