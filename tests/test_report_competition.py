@@ -43,7 +43,10 @@ def test_competition_matches_by_name(every_image, tmp_path, capsys):
     path = competition_suite(tmp_path, "# a source\nrow,C,B,A\nC,0,6,5\nB,4,0,3\nA,2,1,0\n")
     assert report_competition(path, {"0+1": [0.51, 0.63], "0+2": [0.52, 0.75], "1+2": [0.64, 0.76]}) == 0
     text = capsys.readouterr().out
-    assert "correlation with the published matrix: +1.000 over 6 entries" in text
+    assert (
+        "correlation with the published matrix: +1.000, over 6 entries; with each row's mean taken out of both: +1.000."
+        in text
+    )
     assert "mean gain by a second task +3.50 points (published +3.50)" in text
     assert "0+1" not in text  # the matrix shows the pairs, no table does
     matrix = read_labelled_csv(tmp_path / "runs/report/competition.csv")
@@ -75,7 +78,15 @@ def test_single_seeds_are_told_too(tmp_path, capsys):
     assert report_competition(path, first, second) == 0
     text = capsys.readouterr().out
     assert "3 tasks, 2 seeds: mean gain by a second task +1.67 points" in text
-    assert "by seed: 0: +1.000, 1: -1.000. Two seeds with each other: 0 and 1: -1.000." in text
+    assert "seed 0: mean gain +3.50, correlation +1.000; seed 1: mean gain -2.75, correlation -1.000." in text
+    assert "Correlation of two seeds: 0 and 1: -1.000." in text
+
+
+def test_what_a_row_has_in_common_is_taken_out(tmp_path, capsys):
+    """Our rows are in the order of the published ones, the entries within each row are the other way round."""
+    path = competition_suite(tmp_path, "row,A,B,C\nA,0,1,2\nB,3,0,4\nC,5,6,0\n")
+    assert report_competition(path, {"0+1": [0.52, 0.64], "0+2": [0.51, 0.76], "1+2": [0.63, 0.75]}) == 0
+    assert "+0.829, over 6 entries; with each row's mean taken out of both: -1.000." in capsys.readouterr().out
 
 
 @pytest.mark.parametrize(

@@ -135,11 +135,11 @@ def test_all_pairs_are_compared_and_corrected_together(tmp_path):
     assert {line["wilcoxon_p"] for line in found} == {"0.0625"}
     assert {line["holm_p"] for line in found} == {"0.375"}  # 6 * 0.0625
     text, page = written(tmp_path, "report.tex"), written(tmp_path, "report.md")
-    assert r"{[}É] {*}\{x\} & C & $-$0.00 & 5 & 0.38 \\" in text
+    assert r"{[}É] {*}\{x\} & C & +0.00 & 5 & 0.38 \\" in text
     for_both = "Each task is one pair of the test, so with only five tasks p cannot fall below 0.06."
     exact = "Holm's p is Wilcoxon's exact p, corrected for the number of comparisons in this table (6)."
     assert f"each task averaged over seeds. {for_both} {exact}" in text
-    assert f"- Intervals are over tasks.\n- {for_both}\n- {exact}\n" in page
+    assert f"those over seeds for other seeds.\n- {for_both}\n- {exact}\n" in page
     assert "nterval" not in text
 
 

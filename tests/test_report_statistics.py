@@ -7,7 +7,7 @@ import pandas as pd
 import pytest
 from scipy import stats
 
-from utils.report.competition import Matrices
+from utils.report.competition import off_diagonal
 from utils.report.records import NO_SEED
 from utils.report.statistics import estimate, holm, paired_by_task, rank_correlation, wilcoxon_p
 
@@ -39,6 +39,9 @@ def test_paired_by_task_averages_the_common_seeds_of_each_task():
     assert found.difference.mean == pytest.approx(0.3)  # 0.1, 0.2, ..., 0.5
     assert found.difference.std == pytest.approx((0.1 / 4) ** 0.5)
     assert found.difference.n == 5
+    assert found.over_seeds.mean == pytest.approx(0.3)  # 0.2 and 0.4
+    assert found.over_seeds.std == pytest.approx(0.02**0.5)
+    assert found.over_seeds.n == 2
     assert found.wilcoxon_p == pytest.approx(2 / 2**5)  # all five of one sign
 
 
@@ -50,6 +53,7 @@ def test_methods_without_a_common_seed_or_task_are_not_compared(other):
 def test_where_the_seeds_of_one_are_not_known_all_seeds_are_averaged():
     found = paired_by_task(by_seed({0: [0.5, 0.7], 1: [0.7, 0.7]}), by_seed({NO_SEED: [0.5, 0.5]}))
     assert found.difference.mean == pytest.approx(0.15)
+    assert found.over_seeds.n == 0
     assert found.seeds == (0, 1)
 
 
@@ -88,5 +92,6 @@ def test_holm_worked_by_hand():
 def test_rank_correlation_leaves_out_the_diagonal_and_what_is_not_known():
     nan = float("nan")
     ours, published = [[9, 1, 2], [3, 9, 4], [5, nan, 9]], [[0, 50, 40], [30, 0, 20], [10, 99, 0]]
-    matrices = Matrices(pd.DataFrame(ours), pd.DataFrame(published), "1 seed", "a page")
-    assert rank_correlation(matrices.entries)[::2] == (pytest.approx(-1.0), 5)
+    pairs = off_diagonal(pd.DataFrame(ours), pd.DataFrame(published))
+    assert len(pairs) == 5
+    assert rank_correlation(pairs) == pytest.approx(-1.0)

@@ -13,7 +13,7 @@ from matplotlib.figure import Figure
 from utils.errors import UserError
 from utils.plot import plain_style
 from utils.report.records import HOW_TRAINED, Result, read_labelled_csv
-from utils.report.statistics import Correlation, rank_correlation
+from utils.report.statistics import rank_correlation
 from utils.suite.file import Competition
 
 
@@ -78,50 +78,55 @@ def gains_of_pair(pair: Result, alone: Result) -> pd.DataFrame:
     return (together - apart).reindex(columns=list(pair.tasks)).dropna()
 
 
-def off_diagonal(**matrices: pd.DataFrame) -> pd.DataFrame:
-    """The entries off the diagonal, a column for each matrix."""
-    return pd.DataFrame(
-        {name: matrix.to_numpy()[~np.eye(len(matrix), dtype=bool)] for name, matrix in matrices.items()}
-    )
+def off_diagonal(one: pd.DataFrame, other: pd.DataFrame) -> pd.DataFrame:
+    """The entries off the diagonal that both matrices have, a column for each matrix."""
+    apart = ~np.eye(len(one), dtype=bool)
+    return pd.DataFrame({"one": one.to_numpy()[apart], "other": other.to_numpy()[apart]}).dropna()
+
+
+def correlate(one: pd.DataFrame, other: pd.DataFrame) -> str:
+    """Spearman's rank correlation of two matrices, in words."""
+    rho = rank_correlation(off_diagonal(one, other))
+    return "not defined, all entries known are equal" if np.isnan(rho) else f"{rho:+.3f}"
+
+
+def less_row_means(matrix: pd.DataFrame, known: pd.DataFrame) -> pd.DataFrame:
+    """Each entry less the mean of its row, over the entries off the diagonal that both matrices have."""
+    apart = matrix.where(known.notna() & ~np.eye(len(matrix), dtype=bool))
+    return apart.sub(apart.mean(axis="columns"), axis="index")
 
 
 def in_words(found: Matrices) -> list[str]:
     """The comparison of the two matrices in words."""
-    entries = off_diagonal(ours=found.ours, published=found.published)
-    known = entries.dropna()
-    ours, published = 100 * known.mean()
-    correlation = rank_correlation(known)
-    rank = in_short(correlation)
-    if correlation:
-        rank += f" over {correlation.n} entries (p {correlation.p_value:.2g}, as if independent)"
-    num_missing = (len(entries) - len(known)) // 2
+    ours, published = found.ours, found.published
+    known = off_diagonal(ours, published)
+    means = 100 * known.mean()
+    num_missing = (len(ours) * (len(ours) - 1) - len(known)) // 2
     missing = f", {num_missing} pair{'s' if num_missing > 1 else ''} not run" if num_missing else ""
     lines = [
-        f"Task competition, {len(found.ours)} tasks, {found.seeds}{missing}: mean gain by a second task "
-        f"{ours:+.2f} points (published {published:+.2f}).",
-        f"Spearman's rank correlation with the published matrix: {rank}. Published: {found.source}.",
+        f"Task competition, {len(ours)} tasks, {found.seeds}{missing}: mean gain by a second task "
+        f"{means['one']:+.2f} points (published {means['other']:+.2f}). Published: {found.source}.",
+        "Spearman's rank correlation with the published matrix: "
+        f"{correlate(ours, published)}, over {len(known)} entries; with each row's mean taken out of both: "
+        f"{correlate(less_row_means(ours, published), less_row_means(published, ours))}.",
     ]
     if len(found.by_seed) > 1:
-        lines.append(f"{single_seeds_in_words(found)}.")
+        lines.append(single_seeds_in_words(found))
     return lines
 
 
 def single_seeds_in_words(found: Matrices) -> str:
-    """How the matrices of single seeds correlate with the published one, and with each other."""
-    with_published = [
-        f"{seed}: {in_short(rank_correlation(off_diagonal(ours=gains, published=found.published)))}"
+    """The mean gains of single seeds, and how their matrices correlate with the published one and with each other."""
+    single = [
+        f"seed {seed}: mean gain {100 * off_diagonal(gains, found.published)['one'].mean():+.2f}, correlation "
+        f"{correlate(gains, found.published)}"
         for seed, gains in found.by_seed.items()
     ]
-    with_each_other = [
-        f"{seed} and {other_seed}: {in_short(rank_correlation(off_diagonal(one=gains, other=other)))}"
+    two = [
+        f"{seed} and {other_seed}: {correlate(gains, other)}"
         for (seed, gains), (other_seed, other) in combinations(found.by_seed.items(), 2)
     ]
-    return f"The same by seed: {', '.join(with_published)}. Two seeds with each other: {', '.join(with_each_other)}"
-
-
-def in_short(correlation: Correlation | None) -> str:
-    """Spearman's rho with its sign."""
-    return f"{correlation.rho:+.3f}" if correlation else "not defined, all entries known are equal"
+    return f"The same by seed: {'; '.join(single)}. Correlation of two seeds: {', '.join(two)}."
 
 
 @plain_style()
@@ -129,17 +134,16 @@ def draw_competition(found: Matrices) -> Figure:
     """Our matrix and the published one side by side, and entry against entry."""
     figure = Figure(figsize=(18, 7), layout="constrained")
     left, middle, right = figure.subplots(1, 3, width_ratios=(1, 1, 0.75))
-    points = 100 * off_diagonal(ours=found.ours, published=found.published)
-    limit = points.abs().max().max()
+    points = 100 * off_diagonal(found.ours, found.published)
+    limit = 100 * max(matrix.abs().max().max() for matrix in (found.ours, found.published))
     _draw_matrix(left, found.ours, limit, f"here, {found.seeds}")
     _draw_matrix(middle, found.published, limit, f"published: {found.source}")
     left.set_ylabel("task evaluated")
-    right.scatter(points["published"], points["ours"], s=18, color="C0", alpha=0.7)
+    right.scatter(points["other"], points["one"], s=18, color="C0", alpha=0.7)
     right.axhline(0, color="0.8", zorder=0)
     right.axvline(0, color="0.8", zorder=0)
-    rho = in_short(rank_correlation(points))
     right.set(xlabel="published gain, points", ylabel="gain here, points", box_aspect=1)
-    right.set_title(f"entry by entry: Spearman's rho {rho}")
+    right.set_title(f"entry by entry: Spearman's rho {correlate(found.ours, found.published)}")
     right.spines[["top", "right"]].set_visible(False)
     figure.suptitle("Accuracy gained on a task by learning it together with another, against alone")
     return figure

@@ -23,9 +23,14 @@ class Estimate(NamedTuple):
 
 
 class Comparison(NamedTuple):
-    """The mean difference of two methods over tasks, and the p-value of Wilcoxon's signed-rank test."""
+    """The mean difference of two methods with the tasks as the sample, and with the seeds; Wilcoxon's p is over tasks.
+
+    Both means are the same. Over tasks it is asked whether the difference holds for other tasks, with these seeds; over
+    seeds, whether it holds for other seeds, with these tasks.
+    """
 
     difference: Estimate
+    over_seeds: Estimate
     num_zeros: int
     wilcoxon_p: float
     seeds: tuple[int, ...]
@@ -55,16 +60,18 @@ def paired_by_task(ours: pd.DataFrame, other: pd.DataFrame) -> Comparison | None
     Returns:
         None if there is no common seed, or if the tasks are not the same.
     """
-    seeds = ours.index.union(other.index)
+    seeds, by_seed = ours.index.union(other.index), pd.Series(dtype=float)
     if NO_SEED in seeds:
         seeds = seeds.drop(NO_SEED)
     else:
         seeds = ours.index.intersection(other.index)
         ours, other = ours.loc[seeds], other.loc[seeds]
+        by_seed = (ours - other).mean(axis="columns")
     by_task = (ours.mean() - other.mean()).to_numpy().round(DECIMALS)  # NaN for a task that one does not have
     if by_task.size == 0 or np.isnan(by_task).any():
         return None
-    return Comparison(estimate(by_task.tolist()), int((by_task == 0).sum()), wilcoxon_p(by_task), tuple(sorted(seeds)))
+    num_zeros = int((by_task == 0).sum())
+    return Comparison(estimate(by_task), estimate(by_seed), num_zeros, wilcoxon_p(by_task), tuple(sorted(seeds)))
 
 
 def wilcoxon_p(differences: np.ndarray) -> float:
@@ -96,18 +103,7 @@ def holm(p_values: pd.Series) -> pd.Series:
     return corrected.cummax().clip(upper=1.0).reindex(p_values.index)
 
 
-class Correlation(NamedTuple):
-    """Spearman's rank correlation of n pairs; the p-value takes the pairs as independent."""
-
-    rho: float
-    p_value: float
-    n: int
-
-
-def rank_correlation(pairs: pd.DataFrame) -> Correlation | None:
-    """The correlation of two columns, where both have a number; None if all numbers of one are equal."""
+def rank_correlation(pairs: pd.DataFrame) -> float:
+    """Spearman's rho of two columns, where both have a number; NaN if all numbers of one are equal."""
     known = pairs.dropna().round(DECIMALS)
-    if known.nunique().min() < 2:
-        return None
-    result = stats.spearmanr(*known.to_numpy().T)
-    return Correlation(float(result.statistic), float(result.pvalue), len(known))
+    return float(stats.spearmanr(*known.to_numpy().T).statistic) if known.nunique().min() > 1 else float("nan")

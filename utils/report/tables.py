@@ -13,7 +13,10 @@ from utils.suite.file import Suite
 
 OF_COST = ["parameters", "images_trained", "elapsed_sec"]  # the mean of a method's runs, beside its accuracy
 OF_LINES = [*"benchmark method metric mean std low high n published difference source".split(), *OF_COST]
-OF_PAIRINGS = "benchmark method against mean std low high n num_zeros wilcoxon_p holm_p seeds".split()
+OF_PAIRINGS = [
+    *"benchmark method against mean std low high n num_zeros wilcoxon_p holm_p".split(),
+    *"low_over_seeds high_over_seeds seeds".split(),
+]
 COST = {  # by name in runs.csv: a column's title and the format of its numbers
     "learners": ("learners", "{:,.0f}"),
     "parameters": ("parameters", "{:,.0f}"),
@@ -78,9 +81,11 @@ def make_pairings(results: Sequence[Result], against: str | None, *, all_pairs: 
         bases = [result for result in methods if result.method == against] if against else ran
         pairs = [(base, other) for base in bases[:1] for other in ran if other is not base]
         for base, other in itertools.combinations(ran, 2) if all_pairs else pairs:
-            row = {"benchmark": benchmark, "method": other.method, "against": base.method}
+            row: dict[str, object] = {"benchmark": benchmark, "method": other.method, "against": base.method}
             if found := paired_by_task(other.final, base.final):
-                row |= found._asdict() | found.difference._asdict() | {"seeds": " ".join(map(str, found.seeds))}
+                row |= found._asdict() | found.difference._asdict()
+                row |= {"low_over_seeds": found.over_seeds.low, "high_over_seeds": found.over_seeds.high}
+                row["seeds"] = " ".join(map(str, found.seeds))
             rows.append(row)
     pairings = pd.DataFrame(rows, columns=OF_PAIRINGS).astype({"n": "Int64", "num_zeros": "Int64", "wilcoxon_p": float})
     return pairings.assign(holm_p=holm(pairings["wilcoxon_p"]))
@@ -102,7 +107,8 @@ def thousands(value: float) -> str:
 
 def percent(value: float, *, signed: bool = False) -> str:
     """A fraction as a percentage with two decimals; nothing if it is not known."""
-    return "" if pd.isna(value) else f"{100 * value:{'+' if signed else ''}.2f}"
+    rounded = round(100 * value, 2) + 0.0  # no -0.00
+    return "" if pd.isna(value) else f"{rounded:{'+' if signed else ''}.2f}"
 
 
 def mean_and_std(line: pd.Series, *, with_n: bool = False) -> str:
@@ -199,10 +205,12 @@ def cost_table(runs: pd.DataFrame) -> Table:
 def pairings_table(pairings: pd.DataFrame, scored: str, *, for_paper: bool = False) -> Table:
     """Methods compared task by task; for a paper without the intervals, Wilcoxon's p and the seeds."""
     known = pairings.dropna(subset="n")
+    over_seeds = known[["low_over_seeds", "high_over_seeds"]].set_axis(["low", "high"], axis="columns")
     cells = pd.DataFrame(
         {
             "difference, points": known["mean"].map(percent, signed=True),
-            "95 % interval": known.apply(interval, axis="columns", signed=True),
+            "95 %, over tasks": known.apply(interval, axis="columns", signed=True),
+            "95 %, over seeds": over_seeds.apply(interval, axis="columns", signed=True),
             "tasks": known.apply(_num_tasks, axis="columns"),
             "Wilcoxon p": known["wilcoxon_p"].map("{:.2g}".format),
             "Holm's p": known["holm_p"].map("{:.2g}".format),
@@ -217,8 +225,10 @@ def pairings_table(pairings: pd.DataFrame, scored: str, *, for_paper: bool = Fal
     ]
     title = f"Difference of two methods in {scored} accuracy, paired by task, each task averaged over seeds"
     if for_paper:  # as wide as a page
-        return Table(title, cells.drop(columns=["95 % interval", "Wilcoxon p", "seeds"]), 3, notes)
-    return Table(title, cells, 3, ["Intervals are over tasks.", *notes])
+        cells = cells.drop(columns=["95 %, over tasks", "95 %, over seeds", "Wilcoxon p", "seeds"])
+    else:
+        notes.insert(0, "Intervals over tasks are for other tasks and these seeds, those over seeds for other seeds.")
+    return Table(title, cells, 3, notes)
 
 
 def _num_tasks(pairing: pd.Series) -> str:
