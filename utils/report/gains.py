@@ -94,7 +94,8 @@ def draw_gains(gains: Gains) -> Figure:
     whole = gains.lines[~gains.lines.duplicated(KEY)]  # the first line has all seeds
     colours = {benchmark: f"C{place}" for place, benchmark in enumerate(whole["benchmark"].unique())}
     styles = dict(zip(whole["model"].unique(), itertools.cycle(("o-", "s--", "^-.")), strict=False))
-    for place, ((benchmark, model), lines) in enumerate(whole.groupby(["benchmark", "model"])):
+    curves = whole.groupby(["benchmark", "model"])
+    for place, ((benchmark, model), lines) in enumerate(curves, start=-(len(curves) // 2)):
         x = lines["epochs"] * 1.02**place  # beside each other, so that bars of equal epochs can be told apart
         bars = (lines["mean"] - lines["low"], lines["high"] - lines["mean"])
         look = {"fmt": styles[model], "color": colours[benchmark], "capsize": 4}
