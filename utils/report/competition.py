@@ -14,6 +14,7 @@ from utils.errors import UserError
 from utils.plot import plain_style
 from utils.report.records import HOW_TRAINED, Result, read_labelled_csv
 from utils.report.statistics import rank_correlation
+from utils.report.tables import percent
 from utils.suite.file import Competition
 
 
@@ -100,12 +101,12 @@ def in_words(found: Matrices) -> list[str]:
     """The comparison of the two matrices in words."""
     ours, published = found.ours, found.published
     known = off_diagonal(ours, published)
-    means = 100 * known.mean()
+    gain, published_gain = (percent(mean, signed=True) for mean in known.mean())
     num_missing = (len(ours) * (len(ours) - 1) - len(known)) // 2
     missing = f", {num_missing} pair{'s' if num_missing > 1 else ''} not run" if num_missing else ""
     lines = [
         f"Task competition, {len(ours)} tasks, {found.seeds}{missing}: mean gain by a second task "
-        f"{means['one']:+.2f} points (published {means['other']:+.2f}). Published: {found.source}.",
+        f"{gain} points (published {published_gain}). Published: {found.source}.",
         "Spearman's rank correlation with the published matrix: "
         f"{correlate(ours, published)}, over {len(known)} entries; with each row's mean taken out of both: "
         f"{correlate(less_row_means(ours, published), less_row_means(published, ours))}.",
@@ -118,8 +119,8 @@ def in_words(found: Matrices) -> list[str]:
 def single_seeds_in_words(found: Matrices) -> str:
     """The mean gains of single seeds, and how their matrices correlate with the published one and with each other."""
     single = [
-        f"seed {seed}: mean gain {100 * off_diagonal(gains, found.published)['one'].mean():+.2f}, correlation "
-        f"{correlate(gains, found.published)}"
+        f"seed {seed}: mean gain {percent(off_diagonal(gains, found.published)['one'].mean(), signed=True)}, "
+        f"correlation {correlate(gains, found.published)}"
         for seed, gains in found.by_seed.items()
     ]
     two = [

@@ -60,7 +60,8 @@ def paired_by_task(ours: pd.DataFrame, other: pd.DataFrame) -> Comparison | None
     Returns:
         None if there is no common seed, or if the tasks are not the same.
     """
-    seeds, by_seed = ours.index.union(other.index), pd.Series(dtype=float)
+    seeds = ours.index.union(other.index)
+    by_seed = pd.Series(dtype=float)
     if NO_SEED in seeds:
         seeds = seeds.drop(NO_SEED)
     else:

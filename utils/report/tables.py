@@ -107,8 +107,7 @@ def thousands(value: float) -> str:
 
 def percent(value: float, *, signed: bool = False) -> str:
     """A fraction as a percentage with two decimals; nothing if it is not known."""
-    rounded = round(100 * value, 2) + 0.0  # no -0.00
-    return "" if pd.isna(value) else f"{rounded:{'+' if signed else ''}.2f}"
+    return "" if pd.isna(value) else f"{100 * value:{'+' if signed else ''}z.2f}"  # z: no -0.00
 
 
 def mean_and_std(line: pd.Series, *, with_n: bool = False) -> str:
