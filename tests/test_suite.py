@@ -31,7 +31,7 @@ GOLDEN = {
     "competition.yaml": "c9756cbbc279c2e0",
     "demo.yaml": "b373f06d3215f9c2",
     "multi_epoch_conv.yaml": "9961580fd5fbfe10",
-    "notebook.yaml": "60f57f6493487c75",
+    "notebook.yaml": "97a69eaaac53c4aa",
     "paper_multi_epoch.yaml": "8d9226680ce4b292",
     "precision.yaml": "5b2c089be2a60a54",
     "replay.yaml": "f84431e9f08ac765",
