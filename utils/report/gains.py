@@ -90,7 +90,7 @@ def gains_table(gains: Gains) -> Table:
 def draw_gains(gains: Gains) -> Figure:
     """Gains by epochs with their intervals; a line for each benchmark and network, dotted levels for the published."""
     title = f"{gains.method}: what it gains over {gains.other}, by epochs"
-    figure, axes = frame(7, 4.5, "epochs", f"gain in average {gains.scored} accuracy, points", title)
+    figure, axes = frame(9, 5.5, "epochs", f"gain in average {gains.scored} accuracy, points", title)
     whole = gains.lines[~gains.lines.duplicated(KEY)]  # the first line has all seeds
     colours = {benchmark: f"C{place}" for place, benchmark in enumerate(whole["benchmark"].unique())}
     styles = dict(zip(whole["model"].unique(), itertools.cycle(("o-", "s--", "^-.")), strict=False))
@@ -101,7 +101,7 @@ def draw_gains(gains: Gains) -> Figure:
         look = {"fmt": styles[model], "color": colours[benchmark], "capsize": 4}
         axes.errorbar(x, lines["mean"], bars, label=f"{benchmark}, {model}", **look)
     for _, line in whole.dropna(subset="published").drop_duplicates(["benchmark", "published"]).iterrows():
-        label = f"{line['benchmark']}, {line['epochs']} epochs here: {line['source']}"
+        label = f"{line['benchmark']}, published: {line['source']}"
         axes.axhline(line["published"], color=colours[line["benchmark"]], linewidth=1.0, linestyle=":", label=label)
     axes.axhline(0, color="0.6", linewidth=0.8)
     axes.yaxis.set_major_formatter(PercentFormatter(1.0, symbol=""))
@@ -109,6 +109,6 @@ def draw_gains(gains: Gains) -> Figure:
     epochs = sorted(whole["epochs"].unique())
     axes.set_xticks(epochs, epochs)
     axes.minorticks_off()
-    axes.legend(frameon=False, fontsize=8)
+    axes.legend(loc="upper center", bbox_to_anchor=(0.5, -0.12), ncols=2, frameon=False, fontsize=8)
     write_notes(figure, {"bars: 95 % interval over tasks": True, "dotted: published": whole["published"].notna().any()})
     return figure
