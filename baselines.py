@@ -58,7 +58,7 @@ class OneNetwork(Method):
 
     def grow(self) -> Iterator[Round | str]:
         """Learn the tasks in turn, a task a round; see ``Method.grow``."""
-        while self.round_id < self.settings.num_rounds:
+        while self.round_id < self.settings.total_rounds:
             self.meet_tasks()
             chosen, _ = self.draw_tasks()
             self.training = self.begin_training(chosen)

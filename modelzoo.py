@@ -97,7 +97,7 @@ class ModelZoo(Method):
 
     def grow(self) -> Iterator[Round | str]:
         """Grow the zoo, a learner a round; see ``Method.grow``."""
-        while self.round_id < self.settings.num_rounds:
+        while self.round_id < self.settings.total_rounds:
             self.meet_tasks()
             chosen, weights = self.draw_tasks()
             self.training = self.begin_training(chosen)
@@ -292,7 +292,7 @@ def dry_run(command: Grow, device: torch.device, screen: Screen) -> None:
         recipe = settings.recipe.model_copy(update={"precision": precision})
         again = settings.model_copy(update={"recipe": recipe})
         method = method_class(tasks, again, compiled=compiled)
-        list(itertools.islice(method.plan(), settings.num_rounds))  # and no further: it stands at the last round
+        list(itertools.islice(method.plan(), settings.total_rounds))  # and no further: it stands at the last round
         return method.begin_training(method.draw_tasks()[0])
 
     images_a_step = min(settings.recipe.batch, plan[-1].num_train)
@@ -315,7 +315,7 @@ def evaluate(command: Use, device: torch.device, screen: Screen) -> bool:
     settings, saved = with_data_of(settings_of(run_dir), command.data_from), read_summary(run_dir).final_accuracy
     zoo = SavedZoo.load(run_dir, device=device)
     num_tasks = len(settings.benchmark.tasks)
-    num_seen = settings.num_rounds if settings.continual else num_tasks
+    num_seen = settings.total_rounds if settings.continual else num_tasks
     if (len(saved), len(zoo.info.tasks)) != (num_seen, num_tasks):
         got = f"{len(saved)} in summary.json, {len(zoo.info.tasks)} in zoo/zoo.json"
         raise UserError(f"{run_dir}: expected {num_seen} tasks seen of {num_tasks}, got {got}")

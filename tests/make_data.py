@@ -30,8 +30,7 @@ def settings(benchmark=None, *, batch=8, augment="auto", **values):
     """A run's settings, of which data depend on epochs, samples, seed, batch and augment."""
     benchmark = benchmark or Benchmark(dataset="digits", tasks=((0, 1),))
     recipe = Recipe(model="conv", batch=batch, lr=0.01, l2_reg=1e-5, dropout=0.0, augment=augment)
-    names = {"benchmark_name": "x", "recipe_name": "y", "num_rounds": len(benchmark.tasks)}
-    return Settings(benchmark=benchmark, recipe=recipe, **names | values)
+    return Settings(benchmark=benchmark, recipe=recipe, benchmark_name="x", recipe_name="y", **values)
 
 
 def digest(*values):

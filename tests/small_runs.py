@@ -149,7 +149,6 @@ def settings(tasks=FOUR_TASKS, *, recipe=None, **changes):
         "epochs": 1,
         "continual": True,
         "tasks_per_round": min(3, len(tasks)),
-        "num_rounds": len(tasks),
         "seed": 0,
         "benchmark": {"dataset": "npz", "root": "tiny.npz", "tasks": tasks},
         "recipe": {"model": "conv", "batch": 8, "lr": 0.01, "l2_reg": 1e-5, "dropout": 0.0} | (recipe or {}),

@@ -91,7 +91,7 @@ def test_the_defaults_are_the_designs():
     assert isinstance(command, Grow)
     chosen, options = command.settings, command.options
     assert chosen.run_name == "coarse_cifar100-wrn-multitask-b5-e100-s100"
-    assert (chosen.num_rounds, chosen.replay_frac, chosen.samples) == (20, 1, None)
+    assert (chosen.total_rounds, chosen.replay_frac, chosen.samples) == (20, 1, None)
     assert (chosen.naive, chosen.warm_start) == (False, False)
     assert (options.data_dir, options.run_dir, options.device, options.threads) == (Path("data"), None, "auto", None)
     assert (options.no_download, options.resume, options.overwrite, options.dry_run) == (False, False, False, False)
@@ -115,7 +115,7 @@ def test_the_defaults_are_the_designs():
         (["--naive"], "naive", True),
         (["--warm_start"], "warm_start", True),
         (["--seed", "0"], "seed", 0),
-        (["--task_ids", "1"], "num_rounds", 1),
+        (["--task_ids", "1"], "total_rounds", 1),
     ],
     ids=lambda value: " ".join(value) if isinstance(value, list) else str(value),
 )

@@ -136,15 +136,6 @@ def test_another_benchmark_or_recipe_stands_in_place_of_the_configs(flags, tmp_p
     assert (other.recipe.lr, other.epochs) == (0.5, 7)
 
 
-@pytest.mark.parametrize(("num_rounds", "after"), [(4, 2), (3, 3)])
-def test_a_round_a_task_stays_a_round_a_task(tmp_path, num_rounds, after):
-    path = config(tmp_path, num_rounds=num_rounds, continual=False)  # as an older version wrote it
-    fewer = read_command(["--config", path, "--task_ids", "3", "1", "--tasks_per_round", "all"]).settings
-    assert fewer.benchmark.tasks == ((6, 7), (2, 3))
-    assert (fewer.num_rounds, fewer.max_per_round) == (after, 2)
-    assert fewer.run_name.startswith("tiny-t3_1-small-multitask-b2")
-
-
 @pytest.mark.parametrize(
     ("given", "then", "rounds_and_b"),
     [
@@ -172,7 +163,7 @@ def test_all_stays_all_with_another_benchmark(tmp_path, given, then, rounds_and_
     for _ in range(2):  # what came out is as good as what went in
         more = tiny_flags(tmp_path, FOUR_TASKS[:3])[:2]
         chosen = read_command(["--config", str(path), *more, *then]).settings
-        assert (chosen.num_rounds, chosen.max_per_round) == rounds_and_b
+        assert (chosen.total_rounds, chosen.max_per_round) == rounds_and_b
         path.write_text(settings_to_yaml(chosen))
 
 
@@ -188,16 +179,16 @@ def test_a_multi_head_run_again_with_more_tasks_has_them_all(tmp_path):
 
 
 def test_all_and_the_number_that_it_stands_for_are_one_computation():
-    every, four, three = (settings(tasks_per_round=b) for b in ("all", 4, 3))
+    every, four, three = (settings(tasks_per_round=n, num_rounds=n) for n in ("all", 4, 3))
     assert every.run_name == four.run_name == "tiny-small-continual-b4-e1-s0"
     assert every.differences(four) == four.differences(every) == {}
-    assert every.differences(three) == {"tasks_per_round": (4, 3)}
+    assert every.differences(three) == {"tasks_per_round": (4, 3), "num_rounds": (4, 3)}
     assert records(make_tasks(), every) == records(make_tasks(), four)
 
 
 UNSET = {  # by flag: a value, and what the setting is with `all`
     "samples": ("9", None),
-    "num_rounds": ("2", 4),
+    "num_rounds": ("2", "all"),
     "tasks_per_round": ("2", "all"),
     "threads": ("2", None),
 }

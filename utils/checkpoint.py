@@ -105,14 +105,14 @@ def check_settings(old: Settings, asked: Settings, *, num_rounds_done: int) -> N
     differing = old.differences(asked)
     grows = (
         old.continual
-        and num_rounds_done == old.num_rounds
+        and num_rounds_done == old.total_rounds
         and differing.keys() <= {"benchmark.tasks", "benchmark.task_names", "num_rounds", "tasks_per_round"}
         and (METHODS[old.method].may_grow or "benchmark.tasks" not in differing)
-        and asked.num_rounds >= old.num_rounds
+        and asked.total_rounds >= old.total_rounds
         and asked.benchmark.tasks[: len(old.benchmark.tasks)] == old.benchmark.tasks
         and asked.benchmark.names[: len(old.benchmark.names)] == old.benchmark.names
         # B may differ if it made no difference so far, as `all` does with more tasks.
-        and min(old.max_per_round, old.num_rounds) == min(asked.max_per_round, old.num_rounds)
+        and min(old.max_per_round, old.total_rounds) == min(asked.max_per_round, old.total_rounds)
     )
     if differing and not grows:
         listed = "; ".join(f"{key} {short(now)} (the run has {short(had)})" for key, (had, now) in differing.items())

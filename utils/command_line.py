@@ -147,14 +147,7 @@ def read_command(argv: Sequence[str]) -> Grow | Use:
 def _settings(given: dict[str, Any]) -> Settings:
     """The settings from the flags that were given, and for the rest from the file that ``--config`` names, if it is."""
     values = dict(read_settings(given.pop("config"))) if "config" in given else {}
-    if values and "num_rounds" not in values["changed"] and values["num_rounds"] == len(values["benchmark"].tasks):
-        del values["num_rounds"]  # it was not given, and need not be the number of the other benchmark's tasks
-    values = {"num_rounds": "all"} | values | _benchmark(given, values) | _recipe(given, values) | given
-    if values["num_rounds"] == "all":
-        values["num_rounds"] = len(values["benchmark"].tasks)
-    else:
-        values["changed"].append("num_rounds")
-    return validate(Settings, values)
+    return validate(Settings, values | _benchmark(given, values) | _recipe(given, values) | given)
 
 
 def _benchmark(given: dict[str, Any], before: dict[str, Any]) -> dict[str, Any]:

@@ -17,9 +17,9 @@ from utils.errors import UserError, short
 from utils.process import ROOT
 from utils.yaml_files import read_yaml, to_yaml
 
-FORMAT = 5  # of run folders; it stands in their config.yaml
+FORMAT = 6  # of run folders; it stands in their config.yaml
 OR_ALL = {"tasks_per_round": "all", "num_rounds": "all", "samples": None, "threads": None}  # what `all` is as a value
-Count = Annotated[int, Field(ge=1)]
+Count = Annotated[int, Field(ge=1, le=100_000)]
 
 
 class Frozen(BaseModel, frozen=True, extra="forbid", allow_inf_nan=False):
@@ -130,8 +130,7 @@ METHODS = {
 class Settings(Frozen):
     """What is computed. On one machine, with equal options, two runs with equal settings end with equal numbers.
 
-    ``changed`` lists the recipe's keys that flags set to other values than those in the recipe's file, and
-    ``num_rounds`` if it was given as a number: without, it is the number of tasks, also of another benchmark.
+    ``changed`` lists the recipe's keys that flags set to other values than those in the recipe's file.
     """
 
     benchmark_name: str
@@ -143,7 +142,7 @@ class Settings(Frozen):
     epochs: int = Field(100, ge=1, description="passes over a learner's data; 1 switches augmentation off")
     continual: bool = Field(False, description="tasks arrive one at a time, in the benchmark's order")
     tasks_per_round: Count | Literal["all"] = Field(5, description="tasks a learner trains on, the new one included")
-    num_rounds: int = Field(ge=1, le=100_000, description="learners to grow (all: the number of tasks)")
+    num_rounds: Count | Literal["all"] = Field("all", description="learners to grow; all is the number of tasks")
     replay_frac: float = Field(1.0, ge=0, le=1, description="fraction of a past task's training examples used again")
     samples: int | None = Field(None, ge=1, description="training examples kept per class (all)")
     validation: float = Field(
@@ -163,7 +162,7 @@ class Settings(Frozen):
         most, names = len(self.benchmark.tasks), (self.benchmark_name, self.recipe_name, str(self.benchmark.root))
         if any(re.search("[\ud800-\udfff]", name) for name in names):
             raise ValueError(f"data_config, hp_config, root: expected names in UTF-8, got {short(names)}")
-        if self.continual and self.num_rounds > most:
+        if self.continual and self.total_rounds > most:
             raise ValueError(f"num_rounds: expected at most {most}, a round a task, or all, got {self.num_rounds}")
         if self.continual and self.warm_start:
             raise ValueError("warm_start: expected without --continual, where the first learner has one task")
@@ -187,20 +186,25 @@ class Settings(Frozen):
         return len(self.benchmark.tasks) if self.tasks_per_round == "all" else self.tasks_per_round
 
     @property
+    def total_rounds(self) -> int:
+        """The number that ``num_rounds`` stands for: ``all`` is the number of tasks."""
+        return len(self.benchmark.tasks) if self.num_rounds == "all" else self.num_rounds
+
+    @property
     def run_name(self) -> str:
         """The run folder's default name: files, mode, B, epochs, then what differs from the defaults, the seed last."""
         mode = "continual" if self.continual else "multitask"
         method = f"b{self.max_per_round}" if self.method == "modelzoo" else self.method
         parts = [self.benchmark_name, self.recipe_name, mode, method, f"e{self.epochs}"]
-        if self.num_rounds != len(self.benchmark.tasks):
-            parts.append(f"k{self.num_rounds}")
+        if self.total_rounds != len(self.benchmark.tasks):
+            parts.append(f"k{self.total_rounds}")
         always = {"continual", "method", "tasks_per_round", "epochs", "num_rounds", "seed"}
         letters = {"replay_frac": "f", "samples": "n", "validation": "v", "warm_start": "warm"}
         for name, field in Settings.model_fields.items():
             value = getattr(self, name)
             if field.description and name not in always and value != field.default:
                 parts.append(_in_name(letters.get(name, name), value))
-        parts += [_in_name(key, getattr(self.recipe, key)) for key in self.changed if key in Recipe.model_fields]
+        parts += [_in_name(key, getattr(self.recipe, key)) for key in Recipe.model_fields if key in self.changed]
         return "-".join([*parts, f"s{self.seed}"])
 
     @property
@@ -223,7 +227,7 @@ class Settings(Frozen):
         """
         values = self.model_dump(mode="json", exclude={"benchmark_name", "recipe_name", "changed"})
         parts = {f"{part}.{key}": value for part in ("benchmark", "recipe") for key, value in values.pop(part).items()}
-        values["tasks_per_round"] = self.max_per_round
+        values |= {"tasks_per_round": self.max_per_round, "num_rounds": self.total_rounds}
         return {key: value for key, value in (values | parts).items() if key != "benchmark.root"}
 
 

@@ -67,7 +67,7 @@ class Method(ABC):
 
         So other tasks may be drawn than in ``grow``: the sizes are exact if all tasks have the same size.
         """
-        while self.round_id < self.settings.num_rounds:
+        while self.round_id < self.settings.total_rounds:
             self.meet_tasks()
             chosen, _ = self.draw_tasks()
             yield self.round_size(chosen)

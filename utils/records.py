@@ -210,7 +210,7 @@ def round_line(record: Record, settings: Settings) -> str:
         for values in (record.train_loss, record.train_accuracy)
     )
     return (
-        f"round {record.round:>3} of {settings.num_rounds}   "
+        f"round {record.round:>3} of {settings.total_rounds}   "
         f"{record.scored_on} {np.mean(list(record.accuracy.values())):7.2%}   "
         f"train {train_accuracy:7.2%}   loss {train_loss:.4f}   "
         f"{sum(record.seconds.values()):7.1f} s   tasks {' '.join(map(str, record.tasks))}"

@@ -205,7 +205,7 @@ class RunFolder:
         for path in (learner_path(self.path, record.round) for record in self.rounds):
             if not path.exists():
                 raise UserError(f"{path}: missing, so that the run cannot go on")
-        self.complete = len(self.rounds) == self.settings.num_rounds and is_complete(self.path)
+        self.complete = len(self.rounds) == self.settings.total_rounds and is_complete(self.path)
         if self.complete and self.options.tensorboard:
             self.events.begin(self.rounds)
 
@@ -242,7 +242,7 @@ class RunFolder:
             method.load_state_dict(self.state.method)
         if self.options.tensorboard or any(self.path.glob("tensorboard/events.out.tfevents.*")):  # not to fall behind
             self.events.begin(self.rounds)
-        comes_next = f"round {method.round_id} of {self.settings.num_rounds} comes next"
+        comes_next = f"round {method.round_id} of {self.settings.total_rounds} comes next"
         threads = f"{invocation.threads} thread{'s' if invocation.threads > 1 else ''}"
         self.screen.inform(f"{comes_next}, on {invocation.device} with {threads}, in {self.path}")
         self.watch = process.Stopwatch(self.state.seconds)

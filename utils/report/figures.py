@@ -38,7 +38,7 @@ def choose_figures(results: Sequence[Result], suite: Suite, scored: str) -> dict
         methods = [result for result in complete if result.benchmark == benchmark]
         for result in methods:
             isolated = next((other for other in methods if other.is_isolated_of(result)), None)
-            if result.settings and result.settings.num_rounds > 1 and not result.is_isolated:
+            if result.settings and result.settings.total_rounds > 1 and not result.is_isolated:
                 name = f"evolution_{slug(result.method)}_{slug(benchmark)}"
                 figures[name] = partial(evolution, result, isolated, scored)
         if any(result.continual for result in methods):

@@ -91,7 +91,7 @@ class Result:
     def is_pair(self) -> bool:
         """Whether one learner has two tasks; only the matrix of a task competition shows such results."""
         settings = self.settings
-        one_learner = settings and not settings.continual and settings.num_rounds == 1 and settings.max_per_round > 1
+        one_learner = settings and not settings.continual and settings.total_rounds == 1 and settings.max_per_round > 1
         return bool(one_learner) and len(self.tasks) == 2
 
     def is_isolated_of(self, other: "Result") -> bool:
@@ -222,7 +222,7 @@ def of_files(folder: Path, cells: Sequence[Cell]) -> tuple[Tables, list[str]]:
 def _num_accuracies(settings: Settings) -> int:
     """How many accuracies a complete run has: after each round those of the tasks seen."""
     num_tasks = len(settings.benchmark.tasks)
-    return sum(round_id + 1 if settings.continual else num_tasks for round_id in range(settings.num_rounds))
+    return sum(round_id + 1 if settings.continual else num_tasks for round_id in range(settings.total_rounds))
 
 
 def _check_lines(path: Path, frame: pd.DataFrame, names: list[str]) -> None:
