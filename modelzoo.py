@@ -10,6 +10,7 @@
 The class ModelZoo is the method; below it is the command line: python modelzoo.py --help
 """
 
+import contextlib
 import itertools
 import sys
 import warnings
@@ -38,10 +39,10 @@ from utils.checkpoint import first_change, with_data_of
 from utils.command_line import Grow, Use, command_line, command_to_resume, read_command
 from utils.config import Settings, settings_to_yaml
 from utils.device import (
+    check_compiler,
     describe_device,
     describe_invocation,
     is_out_of_memory,
-    seconds_by_flags,
     seconds_each,
     set_up_process,
 )
@@ -281,32 +282,34 @@ def grow(command: Grow, argv: list[str], device: torch.device, screen: Screen, s
 
 def dry_run(command: Grow, device: torch.device, screen: Screen) -> None:
     """Check everything, print the settings, the plan and the time it may take; write nothing."""
-    settings = command.settings
+    settings, method_class = command.settings, METHOD_CLASSES[command.settings.method]
     tasks = build_dataset(settings, command.options, device)
-    method_class = METHOD_CLASSES[settings.method]
+    training = method_class(tasks, settings, compiled=command.options.compile).last_training()
     plan = list(method_class(tasks, settings).plan())
     screen.say(f"{settings_to_yaml(settings)}\n{plan_table(plan)}")
-
-    def last_training(precision: str, compiled: bool) -> Training[Any]:
-        """The training of the last round, with nothing trained before it."""
-        recipe = settings.recipe.model_copy(update={"precision": precision})
-        again = settings.model_copy(update={"recipe": recipe})
-        method = method_class(tasks, again, compiled=compiled)
-        list(itertools.islice(method.plan(), settings.total_rounds))  # and no further: it stands at the last round
-        return method.begin_training(method.draw_tasks()[0])
-
-    images_a_step = min(settings.recipe.batch, plan[-1].num_train)
-    seconds = seconds_by_flags(
-        lambda *how: last_training(*how).steps(), settings.recipe.precision, device, compiled=command.options.compile
-    )
-    network, test = last_training("fp32", False).network, tasks[0].test  # any images: only the time counts
-    predicting = predict(network, 0, test.images, test.rows, torch.empty(len(test), network.num_classes[0]))
+    train_sec = seconds_each(training.steps(), device) / min(settings.recipe.batch, plan[-1].num_train)
+    test, num_classes = tasks[0].test, training.network.num_classes[0]  # any images: only the time counts
+    predicting = predict(training.network, 0, test.images, test.rows, torch.empty(len(test), num_classes))
     predict_sec = seconds_each(predicting, device) / min(PREDICTION_BATCH, len(test))
-    train_sec = next(iter(seconds.values())) / images_a_step  # as the command says
     estimate = time_estimate(plan, settings.epochs, train_sec=train_sec, predict_sec=predict_sec)
-    speeds = sorted(((images_a_step / sec, flags) for flags, sec in seconds.items()), reverse=True)
-    found = table(speeds, ["training images a second", "with (the fastest first)"], floatfmt=",.0f")
-    screen.say(f"on {describe_device(device)}:\n{estimate}\n{found}")
+    screen.say(f"on {describe_device(device)}:\n{estimate}")
+    if device.type == "cuda":
+        screen.say(compare_precisions(settings, tasks, device))
+
+
+def compare_precisions(settings: Settings, tasks: Sequence[Task], device: torch.device) -> str:
+    """The time of a training step in each precision, without ``--compile`` and, if torch can compile, with it."""
+    rows, compiles = [], [False]
+    with contextlib.suppress(UserError):
+        check_compiler(device)
+        compiles.append(True)
+    for precision, compiled in itertools.product(("fp32", "tf32", "bf16", "fp16"), compiles):
+        recipe = settings.recipe.model_copy(update={"precision": precision})
+        other = settings.model_copy(update={"recipe": recipe})
+        training = METHOD_CLASSES[settings.method](tasks, other, compiled=compiled).last_training()
+        milliseconds = 1000 * seconds_each(training.steps(), device)
+        rows.append((milliseconds, f"--precision {precision}" + " --compile" * compiled))
+    return table(sorted(rows), ["ms a training step", "with (the fastest first)"], floatfmt=".2f")
 
 
 def evaluate(command: Use, device: torch.device, screen: Screen) -> bool:

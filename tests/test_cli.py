@@ -1,8 +1,8 @@
 """The command line, end to end: mistakes, what is printed, what each flag changes, the dry run."""
 
+import itertools
 import json
 import re
-import time
 
 import numpy as np
 import pytest
@@ -17,12 +17,14 @@ from tests.small_runs import (
     results_of,
     rounds_of,
     run,
+    settings,
     start,
     tiny_flags,
     write_benchmark,
     write_recipe,
 )
-from utils.device import describe_device, seconds_by_flags
+from tests.tiny_zoo import make_tasks
+from utils.device import describe_device
 from utils.errors import UserError
 
 CONTINUAL = ("--continual",)
@@ -320,48 +322,24 @@ def test_a_dry_run_prints_settings_plan_and_time_and_writes_nothing(tmp_path, mo
     assert re.search(
         r"^84 images to train on at [\d,]+ a second, 154 to predict .* about [\d.]+ minutes$", printed.out, re.M
     )
-    tried = re.findall(r"^ +([\d,]+) +(--threads \d+ --precision \w+)$", printed.out, re.MULTILINE)
-    assert tried[0][1].startswith("--threads 1 --precision ")  # this process may use one
+    assert "fastest" not in printed.out  # only a GPU is timed with other flags than those given
 
 
-def test_a_dry_run_tries_numbers_of_threads_and_bf16_where_the_cpu_has_it(monkeypatch):
-    def steps(precision, compiled):
-        assert not compiled
-        tried.append((precision, torch.get_num_threads()))
-        return (time.sleep(0.001 * (4 - torch.get_num_threads()) + 0.001 * (precision == "bf16")) for _ in range(9))
-
-    threads = torch.get_num_threads()
-    torch.set_num_threads(3)
-    monkeypatch.setattr(torch.cpu, "get_capabilities", lambda: {"avx512_bf16": True})
-    tried = []
-    cpu = torch.device("cpu")
-    seconds = seconds_by_flags(steps, "auto", cpu, compiled=False)
-    assert tried == [("fp32", 3), ("fp32", 1), ("fp32", 2), ("bf16", 3), ("bf16", 1), ("bf16", 2)]
-    assert torch.get_num_threads() == 3
-    torch.set_num_threads(threads)
-    assert next(iter(seconds)) == min(seconds, key=seconds.get) == "--threads 3 --precision fp32"
-    assert len(seconds) == 6
-    monkeypatch.setattr(torch.cpu, "get_capabilities", lambda: {"avx512_bf16": False})
-    tried = []
-    seconds_by_flags(steps, "fp32", cpu, compiled=False)
-    assert {precision for precision, _ in tried} == {"fp32"}
-
-
-@pytest.mark.parametrize("compiled", [False, True])
 @pytest.mark.parametrize("compiler", [True, False])
-def test_a_dry_run_tries_all_precisions_on_a_gpu_and_compiling_where_that_works(monkeypatch, compiled, compiler):
+def test_a_dry_run_compares_precisions_on_a_gpu_and_compiling_where_that_works(monkeypatch, compiler):
     def check_compiler(device):
         if not compiler:
             raise UserError("no compiler")
 
-    monkeypatch.setattr("utils.device.check_compiler", check_compiler)
-    monkeypatch.setattr("utils.device.synchronise", lambda device: None)
-    tried = []
-    seconds_by_flags(lambda *how: tried.append(how) or range(9), "auto", torch.device("cuda"), compiled=compiled)
-    assert tried[0] == ("fp16", compiled)  # this process's own flags come first
-    assert len(tried) == len(set(tried))
-    compiles = {compiled} | ({not compiled} if compiler else set())
-    assert set(tried) == {(name, use) for name in ("fp32", "tf32", "bf16", "fp16") for use in compiles}
+    monkeypatch.setattr("modelzoo.check_compiler", check_compiler)
+    monkeypatch.setattr("utils.run_net.compile_afresh", lambda network: network)
+    monkeypatch.setattr("modelzoo.seconds_each", lambda steps, device: next(steps) / next(speed))
+    speed = itertools.count(10)
+    lines = modelzoo.compare_precisions(settings(), make_tasks(), torch.device("cpu")).splitlines()[1:]
+    fastest_first = ["--precision fp16", "--precision bf16", "--precision tf32", "--precision fp32"]
+    if compiler:
+        fastest_first = [flags + more for flags in fastest_first for more in (" --compile", "")]
+    assert [line.split(maxsplit=1)[1] for line in lines] == fastest_first
 
 
 def test_a_dry_run_keeps_no_prepared_images_and_downloads_nothing(tmp_path, monkeypatch, capsys):

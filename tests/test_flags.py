@@ -103,8 +103,11 @@ def test_a_mistake_is_one_line_that_names_the_flag(flags, words, message):
 
 @pytest.mark.parametrize("model", ["resnet", "wrn16", "wrn11_1", "conv2"])
 def test_a_model_that_is_not_there_is_one_line_and_leaves_no_folder(flags, tmp_path, model, capsys):
-    assert run(*flags, "--model", model, "--run_dir", tmp_path / "run") == 2
-    assert capsys.readouterr().err.startswith("modelzoo.py: model: expected")
+    for more in ([], ["--dry_run"]):
+        assert run(*flags, "--model", model, "--run_dir", tmp_path / "run", *more) == 2
+        printed = capsys.readouterr()
+        assert printed.err.startswith("modelzoo.py: model: expected")
+        assert printed.out == ""
     assert not (tmp_path / "run").exists()
 
 

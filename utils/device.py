@@ -8,7 +8,7 @@ import re
 import statistics
 import sys
 import time
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Iterable, Iterator
 from pathlib import Path
 
 import threadpoolctl
@@ -129,39 +129,6 @@ def seconds_each(steps: Iterable[object], device: torch.device) -> float:
         clock.append(time.perf_counter())
     seconds = [after - before for before, after in itertools.pairwise(clock)]
     return statistics.median(seconds[STEPS_TO_WARM_UP:] or seconds)
-
-
-def seconds_by_flags(
-    steps: Callable[[str, bool], Iterable[object]], precision: str, device: torch.device, *, compiled: bool
-) -> dict[str, float]:
-    """Median seconds of a step, by flags: first for this process's own flags, then for others that may be faster.
-
-    On a CPU these are fewer threads, 1, 2, 4, ..., and bf16 if the CPU computes in it natively; on a CUDA GPU all
-    precisions, each without and, if torch can compile there, with ``--compile``.
-
-    Args:
-        steps: Returns the steps to time, in the given precision, compiled or not.
-        precision: The precision asked for.
-        device: Where the steps are done.
-        compiled: Whether ``--compile`` was given.
-    """
-    most, capabilities, compiles = torch.get_num_threads(), torch.cpu.get_capabilities(), [compiled]
-    precisions, threads = [resolve_precision(device, precision)], [most]
-    if device.type == "cpu":
-        threads += [2**power for power in range(most.bit_length()) if 2**power < most]
-        precisions += ["bf16"] if any(capabilities.get(name) for name in ("avx512_bf16", "amx_bf16", "bf16")) else []
-    elif device.type == "cuda":
-        precisions += ["fp32", "tf32", "bf16", "fp16"]
-        with contextlib.suppress(UserError):
-            check_compiler(device)
-            compiles.append(not compiled)
-    seconds = {}
-    for name, compile_too, num_threads in itertools.product(dict.fromkeys(precisions), compiles, threads):
-        torch.set_num_threads(num_threads)
-        flags = f"--threads {num_threads} --precision {name}" + " --compile" * compile_too
-        seconds[flags] = seconds_each(steps(name, compile_too), device)
-    torch.set_num_threads(most)
-    return seconds
 
 
 def set_up_process(options: Options) -> torch.device:

@@ -3,6 +3,7 @@
 Letters: B examples of a minibatch.
 """
 
+import itertools
 from abc import ABC, abstractmethod
 from collections.abc import Iterator, Sequence
 from typing import Any, ClassVar
@@ -72,6 +73,11 @@ class Method(ABC):
             chosen, _ = self.draw_tasks()
             yield self.round_size(chosen)
             self.round_id += 1
+
+    def last_training(self) -> Training[Any]:
+        """Begin the training of the last round, with no learner trained before it: a dry run times its steps."""
+        list(itertools.islice(self.plan(), self.settings.total_rounds))  # stops inside the last yield: at that round
+        return self.begin_training(self.draw_tasks()[0])
 
     @abstractmethod
     def meet_tasks(self) -> None:
