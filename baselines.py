@@ -65,17 +65,24 @@ class OneNetwork(Method):
             for _ in self.training.steps():
                 yield "training"
             record = yield from self.measure(self.training)
-            self.remember()
-            self.network, self.training = self.training.network, None
-            self.consolidate(self.network)
-            self.round_id += 1
-            yield Round(record, dict.fromkeys(chosen, 1.0), self.network)
+            network = self.end_task(self.training)
+            yield Round(record, dict.fromkeys(chosen, 1.0), network)
 
-    def plan(self) -> Iterator[RoundSize]:
-        """Yield the sizes of the coming rounds; what is remembered is drawn as in ``grow``."""
-        for size in super().plan():
-            yield size
-            self.remember()
+    def end_task(self, training: Training[MultiHead]) -> MultiHead:
+        """Keep what the coming tasks need of this one; returns its network, in evaluation mode."""
+        self.remember()
+        self.network, self.training = training.network.eval(), None
+        self.consolidate(self.network)
+        self.round_id += 1
+        return self.network
+
+    def last_training(self) -> Training[MultiHead]:
+        """Begin the training of the last task, after ``end_task`` for each task before it with an untrained network."""
+        for _ in range(self.settings.total_rounds - 1):
+            self.meet_tasks()
+            self.training = self.begin_training(self.draw_tasks()[0])
+            self.end_task(self.training)
+        return super().last_training()
 
     def meet_tasks(self) -> None:
         """Bring in the task that arrives: its examples, and those that are remembered of the tasks before."""
@@ -119,7 +126,11 @@ class OneNetwork(Method):
         return batch
 
     def remember(self) -> None:
-        """Add examples of the new task to ``memory``, for methods that have one; does nothing here."""
+        """Add examples of the new task to ``memory``, for methods that have one; does nothing here.
+
+        ``self.training.network`` is the network after the task. In a dry run, which times a step of the last task, it
+        is not trained.
+        """
 
     def consolidate(self, network: MultiHead) -> None:
         """Keep what the method needs of the network as it is after the new task; does nothing here."""
@@ -163,7 +174,7 @@ class OneNetwork(Method):
         if self.round_id > 0:
             self.network = self.build_learner(list(range(self.round_id)))
             self.network.load_state_dict(state["network"])
-            self.network.eval()  # as ``measure`` leaves it
+            self.network.eval()
         self.fisher = [importance.to(self.tasks[0].train.images.device) for importance in state["fisher"]]
 
 

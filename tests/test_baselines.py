@@ -14,7 +14,7 @@ from scipy.stats import chisquare
 from torch import nn
 from torch.utils._python_dispatch import TorchDispatchMode
 
-from baselines import penalty, project
+from baselines import ExperienceReplay, penalty, project
 from datasets.data import Augmentation
 from modelzoo import METHOD_CLASSES
 from net.build_net import build_net
@@ -248,7 +248,7 @@ def test_agem_remembers_the_newest_examples_of_each_class(num_epochs):
 
 def reservoir_of(method):
     """What the memory holds after all tasks, without training."""
-    list(method.plan())
+    method.end_task(method.last_training())
     return [(t, position) for t, positions in enumerate(method.memory) for position in positions.tolist()]
 
 
@@ -272,14 +272,24 @@ def test_the_reservoir_keeps_each_example_of_the_stream_with_the_same_probabilit
     assert sum(times.values()) == 4 * 600
 
 
+def test_a_dry_run_times_the_last_task_with_a_memory_and_a_plan_remembers_nothing():
+    class Looks(ExperienceReplay):
+        def remember(self):
+            heads.append(len(self.training.network.num_classes))
+            super().remember()
+
+    heads, zoo = [], Looks(make_tasks(), chosen("er"))
+    list(Looks(make_tasks(), chosen("er")).plan())
+    assert heads == []
+    assert next(zoo.last_training().steps()) == 1
+    assert (heads, len(zoo.past.rows), len(zoo.network.num_classes)) == ([1, 2, 3], 8, 3)
+
+
 @pytest.mark.parametrize("method", ["agem", "er"])
 def test_what_is_recalled_are_past_examples_under_their_own_heads(method):
     tasks = make_tasks(per_class=10)
     zoo = learner(method, tasks=tasks, memory=3)
-    list(zoo.plan())
-    zoo.round_id, zoo.memory = 2, zoo.memory[:2]
-    zoo.meet_tasks()
-    recalled = zoo.sample_memory(zoo.begin_training([0, 1, 2]))
+    recalled = zoo.sample_memory(zoo.last_training())
     assert len(recalled.images) == zoo.settings.recipe.batch
     known = {}
     for t, positions in enumerate(zoo.memory):
@@ -294,10 +304,7 @@ def test_what_is_recalled_are_past_examples_under_their_own_heads(method):
 def test_recalled_images_are_augmented_as_new_ones_are(num_epochs, plain):
     tasks = make_tasks(augmentation=Augmentation(crop_padding=4))
     zoo = learner("er", tasks=tasks, epochs=num_epochs)
-    list(zoo.plan())
-    zoo.round_id, zoo.memory = 3, zoo.memory[:3]
-    zoo.meet_tasks()
-    images = zoo.sample_memory(zoo.begin_training([0, 1, 2, 3])).images
+    images = zoo.sample_memory(zoo.last_training()).images
     originals = {digest([("", image)]) for image in tasks[0].train.images}
     assert ({digest([("", image)]) for image in images} <= originals) == plain
 

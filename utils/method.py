@@ -3,7 +3,6 @@
 Letters: B examples of a minibatch.
 """
 
-import itertools
 from abc import ABC, abstractmethod
 from collections.abc import Iterator, Sequence
 from typing import Any, ClassVar
@@ -76,7 +75,9 @@ class Method(ABC):
 
     def last_training(self) -> Training[Any]:
         """Begin the training of the last round, with no learner trained before it: a dry run times its steps."""
-        list(itertools.islice(self.plan(), self.settings.total_rounds))  # stops inside the last yield: at that round
+        for _ in self.plan():
+            if self.round_id == self.settings.total_rounds - 1:
+                break
         return self.begin_training(self.draw_tasks()[0])
 
     @abstractmethod
