@@ -45,6 +45,7 @@ class OneNetwork(Method):
         past: The remembered examples of the past tasks, in minibatches; ``sample_memory`` draws from them.
         memory: By past task: the examples that are remembered, positions in ``task.train``, int64; for agem and er.
         fisher: By parameter: how much it matters to the past tasks; for ewc.
+        draws: By round and minibatch, for the current one alone: the number of its last draw from the memory.
     """
 
     name = "sgd"
@@ -55,6 +56,7 @@ class OneNetwork(Method):
         self.network: MultiHead | None = None
         self.memory: list[Tensor] = []
         self.fisher: list[Tensor] = []
+        self.draws: dict[tuple[int, int], int] = {}
 
     def grow(self) -> Iterator[Round | str]:
         """Learn the tasks in turn, a task a round; see ``Method.grow``."""
@@ -119,9 +121,16 @@ class OneNetwork(Method):
         return net
 
     def sample_memory(self, training: Training[MultiHead]) -> Minibatch:
-        """Draw a minibatch from the memory without replacement, anew for each step. It counts as trained on."""
+        """Draw a minibatch from the memory without replacement, a new one each time; also twice in a step.
+
+        Its ``places`` are positions in ``torch.cat(self.memory)``. Its images are added to ``images_trained``. In the
+        first task there is no memory to draw from: ``len(self.past)`` is 0.
+        """
+        step = self.round_id, training.num_done
+        self.draws = {step: self.draws.get(step, -1) + 1}
         # Epoch numbers from ``epochs`` on name the shuffles of the memory: no epoch of the new task has them.
-        batch = next(iter(self.past.epoch(self.settings.epochs + training.num_done)))
+        number = self.settings.epochs + training.num_done + self.draws[step] * len(training)
+        batch = next(iter(self.past.epoch(number)))
         training.num_images += len(batch.labels)
         return batch
 

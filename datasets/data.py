@@ -250,7 +250,7 @@ class Minibatches:
             batch = slice(start, start + self.batch_size)
             images = self.images.index_select(0, rows[batch])  # ten times as fast as self.images[rows[batch]]
             images = crop_and_flip(images, crops[batch], self.augmentation)
-            yield Minibatch(images, heads[batch], labels[batch], rows[batch])
+            yield Minibatch(images, heads[batch], labels[batch], rows[batch], order[batch])
 
 
 def to_device(values: Tensor, device: torch.device) -> Tensor:

@@ -22,7 +22,7 @@ from net.multihead import normalise
 from tests.small_runs import FOUR_TASKS, digest, settings
 from tests.tiny_zoo import make_tasks, weights_digest
 from utils.records import Round
-from utils.run_net import Minibatch, Training
+from utils.run_net import Minibatch, Training, cross_entropy
 from utils.seeding import child_seed
 
 BASELINES = [name for name in METHOD_CLASSES if name != "modelzoo"]
@@ -33,8 +33,19 @@ def chosen(method, tasks=FOUR_TASKS, *, recipe=None, **changes):
     return settings(tasks, tasks_per_round=5, method=method, recipe=PLAIN | (recipe or {}), **changes)
 
 
+class TwoDraws(ExperienceReplay):
+    """Two minibatches of the memory in each step; of the second one example counts."""
+
+    def loss(self, training, batch):
+        loss = super().loss(training, batch)
+        if len(self.past):
+            loss += cross_entropy(training, Minibatch(*(part[:1] for part in self.sample_memory(training))))
+        return loss
+
+
 def learner(method, *, tasks=None, classes=FOUR_TASKS, **changes):
-    return METHOD_CLASSES[method](tasks or make_tasks(classes), chosen(method, classes, **changes))
+    method_class = (METHOD_CLASSES | {"two draws": TwoDraws})[method]
+    return method_class(tasks or make_tasks(classes), chosen(method_class.name, classes, **changes))
 
 
 def rounds(method):
@@ -77,7 +88,7 @@ class Same:
 
 def one_pixel(x, label):
     zero = torch.zeros(1, dtype=torch.int64)
-    return Minibatch(torch.full((1, 1, 1, 1), x, dtype=torch.uint8), zero, torch.tensor([label]), zero)
+    return Minibatch(torch.full((1, 1, 1, 1), x, dtype=torch.uint8), zero, torch.tensor([label]), zero, zero)
 
 
 def gradient_by_hand(a, b, x, label):
@@ -289,13 +300,16 @@ def test_a_dry_run_times_the_last_task_with_a_memory_and_a_plan_remembers_nothin
 def test_what_is_recalled_are_past_examples_under_their_own_heads(method):
     tasks = make_tasks(per_class=10)
     zoo = learner(method, tasks=tasks, memory=3)
-    recalled = zoo.sample_memory(zoo.last_training())
+    recalled, *others = (zoo.sample_memory(training) for training in [zoo.last_training()] * 4)
+    assert len({tuple(batch.places.tolist()) for batch in (recalled, *others)}) == 4
     assert len(recalled.images) == zoo.settings.recipe.batch
     known = {}
     for t, positions in enumerate(zoo.memory):
         for row, label in zip(tasks[t].train.rows[positions], tasks[t].train.labels[positions], strict=True):
             known[digest([("", tasks[t].train.images[row])])] = (t, int(label))
-    for image, head, label, row in zip(*recalled, strict=True):
+    rows = torch.cat([tasks[t].train.rows[positions] for t, positions in enumerate(zoo.memory)])
+    assert torch.equal(rows[recalled.places], recalled.rows)
+    for image, head, label, row in zip(*recalled[:4], strict=True):
         assert known[digest([("", image)])] == (int(head), int(label))
         assert torch.equal(image, tasks[0].train.images[row])  # the same images for all tasks
 
@@ -324,7 +338,7 @@ def test_stable_sgd_is_the_plain_loop_with_a_rate_that_falls_by_task():
                 wide.take_over(network)
             network = wide.train()
             optimizer = torch.optim.SGD(network.parameters(), lr=0.1 * 0.5**t)
-            for images, heads, labels, _ in method.new.epoch(0):
+            for images, heads, labels, *_ in method.new.epoch(0):
                 assert (heads == t).all()
                 optimizer.zero_grad()
                 F.cross_entropy(network(images, heads), labels).backward()
@@ -394,7 +408,7 @@ def test_other_tasks_to_come_change_nothing_before(method):
         assert weights_digest(before.learner) == weights_digest(after.learner)
 
 
-@pytest.mark.parametrize("method", BASELINES)
+@pytest.mark.parametrize("method", [*BASELINES, "two draws"])
 def test_a_caller_may_stop_at_any_event_and_go_on(method):
     classes = ((0, 1), (2, 3))
     options = {"tasks": make_tasks(classes), "classes": classes, "recipe": {"model": "resnet18_2", "dropout": 0.2}}

@@ -33,7 +33,7 @@ class Batches:
     def epoch(self, epoch, first):
         order = torch.randperm(len(self.labels), generator=torch.Generator().manual_seed(epoch))
         for rows in order.split(self.batch)[first:]:
-            yield Minibatch(self.images[rows], self.heads[rows], self.labels[rows], rows)
+            yield Minibatch(self.images[rows], self.heads[rows], self.labels[rows], rows, rows)
 
 
 @pytest.fixture
@@ -64,7 +64,7 @@ def trained_plainly(net, batches, *, num_epochs, lr, momentum, nesterov, l2_reg,
     velocity = {name: torch.zeros_like(parameter) for name, parameter in net.named_parameters()}
     losses, step, num_steps = [], 0, num_epochs * len(batches)
     for epoch in range(num_epochs):
-        for images, heads, labels, _ in batches.epoch(epoch, 0):
+        for images, heads, labels, *_ in batches.epoch(epoch, 0):
             pixels = images.permute(0, 3, 1, 2).contiguous().to(torch.get_default_dtype()) / 255
             scores = net.heads(net.backbone((pixels - 0.5) / 0.25))
             own = [row[:2] if head == 0 else row[2:] for row, head in zip(scores, heads.tolist(), strict=True)]

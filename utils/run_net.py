@@ -35,12 +35,14 @@ class Minibatch(NamedTuple):
         heads: The head that classifies each image, int64 ``[B]``.
         labels: The label that it should give, int64 ``[B]``.
         rows: The row of each example in the data set's images, int64 ``[B]``: which examples these are.
+        places: The position of each example among those that the minibatch is drawn from, int64 ``[B]``.
     """
 
     images: Tensor
     heads: Tensor
     labels: Tensor
     rows: Tensor
+    places: Tensor
 
 
 class Examples(Protocol):
