@@ -53,9 +53,9 @@ class MultiHead(nn.Module):
             heads: The head of each image, int64 ``[B]``; None for all heads.
 
         Returns:
-            Float ``[B, K]``, K of the largest head; minus infinity where the image's head has no class. For all heads
-            ``[B, sum of num_classes]``, the scores of one head after those of another: ``split(num_classes, dim=1)``
-            takes them apart.
+            Float ``[B, K]``, K of the largest head; minus infinity where the image's head has no class, which the
+            cross-entropy ignores, but with which a squared error is NaN. For all heads ``[B, sum of num_classes]``, the
+            scores of one head after those of another: ``split(num_classes, dim=1)`` takes them apart.
         """
         scores = self.heads(self.backbone(normalise(images)))
         if heads is None:

@@ -129,7 +129,8 @@ class Training(Generic[Network]):
     """The training of one learner, which can be left after any minibatch and taken up again; ``steps`` does it.
 
     Attributes:
-        network: A module from (images, heads) to scores ``[B, K]``, on the same device as the minibatches.
+        network: A module from (images, heads) to scores ``[B, K]``, on the same device as the minibatches; ``forward``
+            is the same, compiled if it is to be. For a class that an image's head lacks the score is minus infinity.
         examples: The minibatches of each epoch.
         recipe: How the network is trained.
         num_epochs: The number of epochs.
