@@ -14,6 +14,7 @@ from utils.config import (
     Options,
     Recipe,
     Settings,
+    methods_with,
     read_benchmark,
     read_recipe,
     read_settings,
@@ -105,8 +106,9 @@ def add_flags(
         how: dict[str, Any] = {"metavar": "N|all" if name in OR_ALL else _metavar(name, field.annotation)}
         if field.annotation is bool:
             how = how | {"nargs": "?", "const": "true"} if on_or_off else {"action": "store_true"}
+        methods = f"; for {methods_with(name)}" if methods_with(name) else ""
         default = f" ({field.default})" if field.default and not field.is_required() else ""
-        group.add_argument(f"--{name}", help=field.description + default, **how | options.get(name, {}))
+        group.add_argument(f"--{name}", help=field.description + methods + default, **how | options.get(name, {}))
 
 
 def _metavar(name: str, annotation: Any) -> str:

@@ -94,7 +94,7 @@ class Recipe(Frozen, strict=True):
     precision: Literal["auto", "fp32", "tf32", "bf16", "fp16"] = Field(
         "auto", description="auto (fp16 on a CUDA GPU, else fp32), fp32, tf32 (on a CUDA GPU), bf16 or fp16"
     )
-    lr_decay: float = Field(1.0, gt=0, le=1, description="factor on lr after each task, for one network")
+    lr_decay: float = Field(1.0, gt=0, le=1, description="factor on lr after each task")
 
     @model_validator(mode="after")
     def _check(self) -> "Recipe":
@@ -125,6 +125,12 @@ METHODS = {
     "agem": MethodRules(("lr_decay", "memory")),
     "er": MethodRules(("lr_decay", "memory"), may_grow=False),  # its memory's size depends on all classes
 }
+NOT_CONTINUAL = " or ".join(name for name, rules in METHODS.items() if not rules.needs_continual)
+
+
+def methods_with(key: str) -> str:
+    """The methods that a setting, or a key of the recipe, is for; empty if it is for all."""
+    return ", ".join(name for name, rules in METHODS.items() if key in rules.own)
 
 
 class Settings(Frozen):
@@ -136,9 +142,9 @@ class Settings(Frozen):
     benchmark_name: str
     recipe_name: str
     changed: tuple[str, ...] = ()
-    method: str = Field("modelzoo", description=f"one of {', '.join(METHODS)}; all but modelzoo need --continual")
-    memory: int = Field(1, ge=1, description="training examples kept of a class, by agem and er")
-    ewc_weight: float = Field(1.0, ge=0, description="factor on the penalty of ewc")
+    method: str = Field("modelzoo", description=f"{', '.join(METHODS)}; without --continual only {NOT_CONTINUAL}")
+    memory: int = Field(1, ge=1, description="training examples kept of a class")
+    ewc_weight: float = Field(1.0, ge=0, description="factor on the penalty for moved weights")
     epochs: int = Field(100, ge=1, description="passes over a learner's data; 1 switches augmentation off")
     continual: bool = Field(False, description="tasks arrive one at a time, in the benchmark's order")
     tasks_per_round: Count | Literal["all"] = Field(5, description="tasks a learner trains on, the new one included")
@@ -171,13 +177,13 @@ class Settings(Frozen):
         if self.method not in METHODS:
             raise ValueError(f"method: expected one of {', '.join(METHODS)}, got {short(self.method)}")
         if METHODS[self.method].needs_continual and not self.continual:
-            raise ValueError(f"method: expected modelzoo without --continual, got {self.method}")
+            raise ValueError(f"method: expected {NOT_CONTINUAL} without --continual, got {self.method}")
         for key in {key: None for rules in METHODS.values() for key in rules.own}:
             values: Frozen = self.recipe if key in Recipe.model_fields else self
             got, default = getattr(values, key), type(values).model_fields[key].default
             if key not in METHODS[self.method].own and got != default:
-                by = ", ".join(name for name, rules in METHODS.items() if key in rules.own)
-                raise ValueError(f"{key}: expected {default} with --method {self.method} (it is for {by}), got {got}")
+                expected = f"expected {default} with --method {self.method} (it is for {methods_with(key)})"
+                raise ValueError(f"{key}: {expected}, got {got}")
         return self
 
     @property
