@@ -26,7 +26,7 @@ from net.multihead import MultiHead
 from utils.command_line import Grow, read_command
 from utils.config import Options
 from utils.device import choose_device, describe_device, seconds_each, set_up_process
-from utils.process import ROOT, commit
+from utils.program import ROOT, commit
 from utils.run_folder import read_rounds
 from utils.run_net import Training
 

@@ -25,8 +25,8 @@ from tests.small_runs import (
     write_recipe,
     write_yaml,
 )
-from utils import process
 from utils.config import read_settings
+from utils.program import commit
 
 CONTINUAL = ("--continual", "--tasks_per_round", "2")
 
@@ -87,7 +87,7 @@ def test_where_and_how_are_not_compared(finished, run_dir, tmp_path):
 
 def test_going_on_with_other_threads_or_another_commit_warns_and_is_noted(finished, run_dir, capsys, monkeypatch):
     (run_dir / "summary.json").unlink()
-    monkeypatch.setattr("utils.process.commit", lambda: "abc123")
+    monkeypatch.setattr("utils.program.commit", lambda: "abc123")
     torch.set_num_threads(2)
     assert run(*finished[1], "--threads", 2, "--run_dir", run_dir, "--resume") == 0
     (warning,) = without_progress(capsys.readouterr().err)
@@ -126,9 +126,9 @@ def test_a_damaged_list_of_invocations_is_kept_as_it_is(finished, run_dir, capsy
 def test_a_folder_around_the_program_or_git_dir_is_not_its_commit(tmp_path, monkeypatch):
     subprocess.run(["git", "init", "-q", tmp_path], check=True)
     monkeypatch.setenv("GIT_DIR", str(tmp_path / ".git"))
-    monkeypatch.setattr("utils.process.ROOT", tmp_path / "inside")
+    monkeypatch.setattr("utils.program.ROOT", tmp_path / "inside")
     (tmp_path / "inside").mkdir()
-    assert process.commit() is None
+    assert commit() is None
 
 
 def test_a_repository_of_another_user_tells_its_commit(tmp_path, monkeypatch):
@@ -142,8 +142,8 @@ def test_a_repository_of_another_user_tells_its_commit(tmp_path, monkeypatch):
     monkeypatch.setenv("PATH", str(tmp_path), prepend=os.pathsep)
     found = subprocess.run(["git", "describe", "--always"], cwd=program, capture_output=True, text=True)
     assert "dubious ownership" in found.stderr
-    monkeypatch.setattr("utils.process.ROOT", program)
-    assert re.fullmatch("[0-9a-f]{12}", process.commit())
+    monkeypatch.setattr("utils.program.ROOT", program)
+    assert re.fullmatch("[0-9a-f]{12}", commit())
 
 
 @pytest.mark.parametrize("leftover", ["config.yaml", "config.yaml and zoo", "all but the summary"])

@@ -252,7 +252,7 @@ import torch
 from pathlib import Path
 from tests.make_data import asked
 from datasets.mini_imagenet import load_mini_imagenet
-from utils.process import peak_mem_gb
+from utils.program import peak_mem_gb
 data = load_mini_imagenet(*asked(Path(sys.argv[1])))
 data.train_images[torch.randint(0, 48000, (16,))].float().mean()
 print(peak_mem_gb(), len(data.class_names))

@@ -22,7 +22,7 @@ from utils.config import (
 )
 from utils.errors import UserError
 from utils.logger import write_line
-from utils.process import ROOT
+from utils.program import ROOT
 from utils.yaml_files import read_value
 
 

@@ -14,7 +14,7 @@ from unicodedata import normalize
 from pydantic import AfterValidator, BaseModel, Field, StrictInt, StrictStr, ValidationError, model_validator
 
 from utils.errors import UserError, short
-from utils.process import ROOT
+from utils.program import ROOT
 from utils.yaml_files import read_yaml, to_yaml
 
 FORMAT = 6  # of run folders; it stands in their config.yaml

@@ -1,4 +1,4 @@
-"""The device and the process: which device there is, how many threads, how memory is kept, how long a step takes."""
+"""The device: which one there is, its precisions, threads and memory, and how long a step on it takes."""
 
 import contextlib
 import ctypes
@@ -14,7 +14,7 @@ from pathlib import Path
 import threadpoolctl
 import torch
 
-from utils import process
+from utils import program
 from utils.config import Options
 from utils.errors import UserError, in_one_line, short
 from utils.records import Invocation
@@ -70,7 +70,7 @@ def describe_invocation(command: str, device: torch.device, precision: str, *, c
     """How this process was started, for ``env.json``; ``precision`` is the recipe's."""
     return Invocation(
         command=command,
-        commit=process.commit(),
+        commit=program.commit(),
         python=platform.python_version(),
         torch=torch.__version__,
         device=describe_device(device),

@@ -17,7 +17,7 @@ import filelock
 import numpy as np
 from pydantic import TypeAdapter
 
-from utils import checkpoint, files, process, records
+from utils import checkpoint, files, program, records
 from utils.config import Model, Options, Settings, read_settings, settings_to_yaml, validate
 from utils.errors import UserError, in_one_line
 from utils.events import EventFiles
@@ -245,7 +245,7 @@ class RunFolder:
         comes_next = f"round {method.round_id} of {self.settings.total_rounds} comes next"
         threads = f"{invocation.threads} thread{'s' if invocation.threads > 1 else ''}"
         self.screen.inform(f"{comes_next}, on {invocation.device} with {threads}, in {self.path}")
-        self.watch = process.Stopwatch(self.state.seconds)
+        self.watch = program.Stopwatch(self.state.seconds)
         self.watch.lap("start")
 
     def _delete(self, *patterns: str) -> None:
@@ -319,8 +319,8 @@ class RunFolder:
             zoo=self.zoo.model_dump(),
             rounds_bytes=(self.path / "rounds.jsonl").stat().st_size,
             seconds=self.watch.seconds,
-            elapsed_sec=self.state.elapsed_sec + time.perf_counter() - process.BEGAN,
-            peak_mem_gb=max(self.state.peak_mem_gb, process.peak_mem_gb()),
+            elapsed_sec=self.state.elapsed_sec + time.perf_counter() - program.BEGAN,
+            peak_mem_gb=max(self.state.peak_mem_gb, program.peak_mem_gb()),
         )
 
     def save(self, method: "Method") -> None:

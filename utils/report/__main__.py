@@ -24,7 +24,7 @@ from utils.files import write_whole
 from utils.logger import open_screens, write_line
 from utils.metrics import METRICS
 from utils.plot import to_image
-from utils.process import ROOT
+from utils.program import ROOT
 from utils.report import pages
 from utils.report.report import Report
 from utils.suite import file

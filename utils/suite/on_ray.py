@@ -11,7 +11,7 @@ from concurrent.futures import Future
 from typing import Any
 
 from utils.errors import UserError, in_one_line, short
-from utils.process import ROOT
+from utils.program import ROOT
 from utils.suite.command import Command
 from utils.suite.run import Died, Job, Outcome, run_command
 

@@ -18,7 +18,7 @@ from joblib import cpu_count  # by the affinity and the container's quota
 
 from utils.command_line import command_line
 from utils.errors import UserError
-from utils.process import ROOT
+from utils.program import ROOT
 from utils.run_folder import is_complete, is_locked, lock_holder
 from utils.suite.file import RunName
 
