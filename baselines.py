@@ -1,6 +1,6 @@
 """Methods to compare Model Zoo with: one network with a head for each task, trained on one task after another.
 
-    sgd     nothing more; with ``lr_decay`` and ``dropout`` in the recipe it is Stable-SGD (Mirzadeh et al. 2020)
+    sgd     gradient descent; with ``lr_decay`` and ``dropout`` in the recipe it is Stable-SGD (Mirzadeh et al. 2020)
     ewc     elastic weight consolidation (Kirkpatrick et al. 2017)
     agem    averaged gradient episodic memory (Chaudhry et al. 2019a)
     er      experience replay from a reservoir (Chaudhry et al. 2019b)
@@ -87,7 +87,7 @@ class OneNetwork(Method):
         return super().last_training()
 
     def meet_tasks(self) -> None:
-        """Bring in the task that arrives: its examples, and those that are remembered of the tasks before."""
+        """Prepare the new task's examples, and those that are remembered of the tasks before it."""
         tasks, none = self.tasks[: self.round_id + 1], torch.empty(0, dtype=torch.int64)
         everything = torch.arange(len(tasks[-1].train))
         self.new = Minibatches(tasks, [none] * self.round_id + [everything], self.settings, self.round_id)
@@ -103,9 +103,9 @@ class OneNetwork(Method):
         return RoundSize(1, num_train, num_train + num_test)
 
     def begin_training(self, chosen: list[int]) -> Training[MultiHead]:
-        """Prepare the training on the new task; the rate is multiplied by ``lr_decay`` after each task.
+        """Prepare the training on the new task; the learning rate is multiplied by ``lr_decay`` after each task.
 
-        The first task has the whole rate; in TAG's code it has the decayed one.
+        The first task uses the full learning rate; in TAG's code it uses the decayed one.
         """
         lr_factor = self.settings.recipe.lr_decay**self.round_id
         return self.train_network(self.build_learner(chosen), self.new, lr_factor=lr_factor)
@@ -145,7 +145,7 @@ class OneNetwork(Method):
         """Keep what the method needs of the network as it is after the new task; does nothing here."""
 
     def measure(self, training: Training[MultiHead]) -> Generator[str, None, Record]:
-        """Test the network on all tasks seen; of the training examples only the new task's are looked at again."""
+        """Test the network on all tasks seen, and on the new task's training examples."""
         new, test = self.round_id, {}
         for t, task in enumerate(self.tasks[: new + 1]):
             test[t] = yield from _predict(training, t, task.test, task.num_classes)
@@ -214,7 +214,7 @@ class ElasticWeights(OneNetwork):
 
     @allow_tf32(False)
     def consolidate(self, network: MultiHead) -> None:
-        """Bring the new task into F."""
+        """Add the new task to F."""
         train = self.tasks[self.round_id].train
         some = torch.randperm(len(train), generator=self.random("fisher"))[:FISHER_EXAMPLES].to(train.rows.device)
         scores = network.eval()(train.images[train.rows[some]], torch.full_like(some, self.round_id))
@@ -273,7 +273,7 @@ class ExperienceReplay(OneNetwork):
         return loss + super().loss(training, self.sample_memory(training)) if len(self.past) else loss
 
     def remember(self) -> None:
-        """Bring the new task's examples into the reservoir, one by one."""
+        """Add the new task's examples to the reservoir, one by one."""
         capacity = self.settings.memory * sum(task.num_classes for task in self.tasks)
         random = self.random("reservoir")
         num_before = sum(len(task.train) for task in self.tasks[: self.round_id])
@@ -287,7 +287,7 @@ class ExperienceReplay(OneNetwork):
 
 
 def penalty(network: MultiHead, anchor: MultiHead, fisher: Sequence[Tensor]) -> Tensor:
-    """sum_i F_i (theta_i - theta*_i)^2; the anchor may have fewer heads, and the others do not count."""
+    """sum_i F_i (theta_i - theta*_i)^2; heads that the anchor lacks are left out."""
     parts = zip(network.parameters(), anchor.parameters(), fisher, strict=True)
     return torch.stack([(f * (now[: len(f)] - before.detach()).square()).sum() for now, before, f in parts]).sum()
 

@@ -177,7 +177,7 @@ class ModelZoo(Method):
         return list(rows.values())
 
     def predict(self, training: Training[MultiHead], chosen: list[int]) -> Generator[str, None, Probabilities]:
-        """A trained learner's class probabilities on the training and test examples of its tasks, once and for all."""
+        """A trained learner's class probabilities on the training and test examples of its tasks, computed once."""
         probabilities = {}
         for head, t in enumerate(chosen):
             train, test = self.tasks[t].train, self.tasks[t].test
@@ -247,13 +247,13 @@ METHOD_CLASSES: dict[str, type[Method]] = {
 
 
 def describe_zoo(tasks: Sequence[Task], settings: Settings) -> ZooInfo:
-    """What the zoo's users need to know, beside its learners."""
+    """What the zoo's users need to know beside its learners: the network, the shape of the images, and the tasks."""
     infos = [TaskInfo(task_id=t.task_id, name=t.name, classes=t.class_names, fingerprint=t.fingerprint) for t in tasks]
     return ZooInfo(model=settings.recipe.model, image_shape=tasks[0].image_shape, tasks=tuple(infos))
 
 
 def grow(command: Grow, argv: list[str], device: torch.device, screen: Screen, stop: StopSignal) -> None:
-    """Grow a zoo, or go on growing one, in its run folder; prints a line a round and a closing table."""
+    """Grow a zoo, or resume one, in its run folder; prints a line for each round and a closing table."""
     with RunFolder(command.settings, command.options, screen) as folder:
         if folder.complete:
             screen.say(folder.closing_table())

@@ -36,7 +36,7 @@ class Average:
         return cls(labels.cpu(), torch.zeros(len(labels), num_classes))
 
     def add(self, probabilities: Tensor, vote: float) -> None:
-        """Count in one more learner.
+        """Add one more learner.
 
         Args:
             probabilities: The learner's class probabilities, float32 ``[M, K]``.

@@ -1,4 +1,4 @@
-"""Batch normalisation that does not count."""
+"""Batch normalisation without the minibatch counter."""
 
 import torch.nn as nn
 import torch.nn.functional as F
@@ -6,7 +6,7 @@ from torch import Tensor
 
 
 class BatchNorm2d(nn.BatchNorm2d):
-    """``torch.nn.BatchNorm2d`` that does not count minibatches: nothing reads the count, and each operation costs."""
+    """``torch.nn.BatchNorm2d`` without its count of minibatches: nothing reads it, and counting takes time."""
 
     def forward(self, x: Tensor) -> Tensor:
         """Normalise ``[B, C, H, W]`` over all but C: by the minibatch in training, else by the running statistics."""

@@ -11,12 +11,12 @@ class Dropout(nn.Dropout):
     """``torch.nn.Dropout``, on a CPU with masks from random whole numbers of 16 bits, four of which are drawn at once.
 
     There torch draws a mask one number after another, which takes a good part of a training step. The probability is
-    rounded to a multiple of 1/65536, and what is kept is scaled up by that, so that the mean stays. The mask does not
+    rounded to a multiple of 1/65536, and what is kept is scaled up to keep the mean. The mask does not
     depend on the number of threads. On other devices, and in a network that is compiled, it is torch's own dropout.
     """
 
     def forward(self, x: Tensor) -> Tensor:
-        """Drop units in training; any shape, and the same shape and memory format come out."""
+        """Drop units in training. The input may have any shape; the output has its shape and memory format."""
         if not self.training or self.p in (0, 1) or x.device.type != "cpu" or torch.compiler.is_compiling():
             return super().forward(x)
         num_dropped = min(round(self.p * LEVELS), LEVELS - 1)  # of the levels

@@ -90,6 +90,6 @@ def normalise(images: Tensor) -> Tensor:
     """Turn uint8 pixels ``[B, H, W, C]`` into what a backbone takes: float ``[B, C, H, W]``, channels-last.
 
     Pixels are scaled to [0, 1], then to mean 0.5 and standard deviation 0.25, whatever the data set: the data set's own
-    statistics would tell of tasks that have not arrived.
+    statistics would leak information about tasks that have not arrived.
     """
     return images.permute(0, 3, 1, 2).to(torch.get_default_dtype()).div_(255 * 0.25).sub_(0.5 / 0.25)

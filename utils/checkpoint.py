@@ -39,14 +39,14 @@ class State:
 
 
 def save_state(path: Path, state: State) -> None:
-    """Write a state, headed by a digest that tells a damaged file. Raises UserError if it cannot be written."""
+    """Write a state after its digest, which shows whether it is damaged. Raises UserError if it cannot be written."""
     content = to_bytes(vars(state))
     write_whole(path, hashlib.blake2b(content, digest_size=DIGEST_BYTES).digest() + content)
 
 
 def load_state(path: Path) -> State:
     """Read what ``save_state`` wrote; runs no code from the file. Raises UserError if the file is damaged."""
-    import torch  # here, so that suites and reports, which only read, start without it
+    import torch  # imported here: it takes seconds, and suites and reports, which only read, do not need it
 
     try:
         content = path.read_bytes()

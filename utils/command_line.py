@@ -54,7 +54,7 @@ class Parser(argparse.ArgumentParser):
         raise UserError(f"{message} (--help lists the flags)")
 
     def print_help(self, file: object = None) -> None:
-        """Show the help; argparse itself minds a screen that is closed."""
+        """Show the help; argparse's own version fails if the screen is closed."""
         write_line(self.format_help().rstrip(), sys.stdout)
 
 
@@ -112,7 +112,7 @@ def add_flags(
 
 
 def _metavar(name: str, annotation: Any) -> str:
-    """What stands behind a flag in the help, by the type of its field."""
+    """The placeholder after a flag in the help, by the type of its field."""
     kinds = [getattr(kind, "__origin__", kind) for kind in get_args(annotation) or (annotation,)]  # not Annotated
     if isinstance(kinds[0], str):
         return "|".join(kinds)
@@ -147,7 +147,7 @@ def read_command(argv: Sequence[str]) -> Grow | Use:
 
 
 def _settings(given: dict[str, Any]) -> Settings:
-    """The settings from the flags that were given, and for the rest from the file that ``--config`` names, if it is."""
+    """The settings: those given as flags, else those of the file that ``--config`` names, else the defaults."""
     values = dict(read_settings(given.pop("config"))) if "config" in given else {}
     return validate(Settings, values | _benchmark(given, values) | _recipe(given, values) | given)
 

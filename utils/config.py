@@ -23,7 +23,7 @@ Count = Annotated[int, Field(ge=1, le=100_000)]
 
 
 class Frozen(BaseModel, frozen=True, extra="forbid", allow_inf_nan=False):
-    """A group of values that admits no unknown key, no infinity and no change."""
+    """Values that cannot be changed. Unknown keys and infinite numbers are refused."""
 
 
 Model = TypeVar("Model", bound=BaseModel)
@@ -104,7 +104,7 @@ class Recipe(Frozen, strict=True):
 
 
 class MethodRules(NamedTuple):
-    """What settings are checked against for one method.
+    """The rules by which settings are checked for one method.
 
     Attributes:
         own: Settings, and keys of the recipe, that are refused with methods that do not list them too.
@@ -221,15 +221,15 @@ class Settings(Frozen):
     def differences(self, other: "Settings") -> dict[str, tuple[Any, Any]]:
         """By key, such as ``epochs`` or ``recipe.lr``: the value here and the other one, where they differ.
 
-        See ``compared`` for what makes no difference.
+        See ``compared`` for what is left out.
         """
         mine, others = self.compared(), other.compared()
         return {key: (mine[key], others[key]) for key in mine if mine[key] != others[key]}
 
     def compared(self) -> dict[str, Any]:
-        """All that makes a difference to the results, by key: ``all`` is the number that it stands for.
+        """Every setting that affects the results, by key, with the number in place of ``all``.
 
-        The names of the files are no settings, nor is ``benchmark.root``: where the data lie makes no difference.
+        The names of the files are left out, and ``benchmark.root``, which only says where the data are.
         """
         values = self.model_dump(mode="json", exclude={"benchmark_name", "recipe_name", "changed"})
         parts = {f"{part}.{key}": value for part in ("benchmark", "recipe") for key, value in values.pop(part).items()}
@@ -253,7 +253,7 @@ class Machine(Frozen):
     threads: int | None = Field(None, ge=1, le=10_000, description="CPU threads of a process (all)")
     compile: bool = Field(False, description="compile the training step: for long runs on a GPU")
     tensorboard: bool = Field(False, description="also write event files for TensorBoard into the run folder")
-    checkpoint_every_sec: float = Field(300.0, ge=0, description="how much training may be lost at most")
+    checkpoint_every_sec: float = Field(300.0, ge=0, description="seconds of training that may be lost at most")
 
     @model_validator(mode="after")
     def _check_tensorboard(self) -> "Machine":

@@ -24,7 +24,7 @@ STEPS_TO_WARM_UP = 3
 
 
 def choose_device(name: str) -> torch.device:
-    """The device of that name; ``auto`` is a GPU if there is one. Raises UserError if it is not there."""
+    """The device of that name; ``auto`` is a GPU if there is one. Raises UserError if it is not available."""
     if name == "auto":
         name = "cuda" if torch.cuda.is_available() else "mps" if torch.mps.is_available() else "cpu"
     reason = ""
@@ -60,7 +60,7 @@ def describe_device(device: torch.device) -> str:
 
 
 def _cpu_name() -> str:
-    with contextlib.suppress(OSError):  # Linux alone has the file, and not for every CPU a name in it
+    with contextlib.suppress(OSError):  # only Linux has the file, and it does not name every CPU
         if named := re.search(r"^model name\s*: (.+)$", Path("/proc/cpuinfo").read_text(), re.MULTILINE):
             return named[1]
     return platform.processor() or platform.machine()
@@ -134,8 +134,8 @@ def seconds_each(steps: Iterable[object], device: torch.device) -> float:
 def set_up_process(options: Options) -> torch.device:
     """Set up the device, threads and memory of this process, before any work.
 
-    With glibc, freed memory is kept for the next minibatch: by default
-    large blocks are returned to the system and mapped anew each time, which costs a sixth of a training step's time.
+    With glibc, freed memory is kept for the next minibatch: by default large blocks are returned to the system and
+    mapped anew each time, which costs a sixth of a training step's time.
 
     Raises:
         UserError: The device is not available, or ``--compile`` is given and torch cannot compile for it.

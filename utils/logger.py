@@ -47,7 +47,7 @@ class Screen:
         self._show(line, sys.stderr, begins="modelzoo.py: ")
 
     def _show(self, line: str, stream: TextIO, begins: str = "") -> None:
-        """Show a line, which begins so on the screen alone, and note it in the log."""
+        """Show a line and note it in the log; on the screen it is preceded by ``begins``."""
         write_line(begins + line, stream)
         if self.log is not None:
             with contextlib.suppress(OSError), self.log.open("a", encoding="utf-8", errors="backslashreplace") as file:
@@ -82,8 +82,8 @@ class Progress(contextlib.AbstractContextManager["Progress"]):
         self.bar = tqdm(total=self.before_round[-1], unit=" images", dynamic_ncols=True, disable=None)
         self.every_sec = LINE_EVERY_SEC if self.bar.disable else LOSS_EVERY_SEC
         self.began = self.looked = time.monotonic()
-        self.first: int | None = None  # what an earlier process did says nothing of the speed
-        self.last_round = -1  # whose end was told
+        self.first: int | None = None  # images done before this process began; they do not count for the speed
+        self.last_round = -1  # the last one whose end was shown
 
     def __exit__(self, *_: object) -> None:
         self.bar.close()

@@ -21,8 +21,8 @@ class Method(ABC):
     """A method grows learners; the run folder, the screen and the command line need nothing else of it.
 
     A round goes through ``meet_tasks``, ``draw_tasks`` and ``begin_training``. In the training, each minibatch goes
-    through ``loss`` and, after the backward pass, ``adjust_gradient``. What comes after it, and the order, is the
-    class's own ``grow``. A method touches no file, and does not look at a task before it arrives.
+    through ``loss`` and, after the backward pass, ``adjust_gradient``. A class's own ``grow`` calls them, and what else
+    a round needs. A method touches no file, and does not look at a task before it arrives.
 
     Attributes:
         name: The value of ``--method`` that stands for it. Under this name ``utils.config.METHODS``, which is read
@@ -50,7 +50,7 @@ class Method(ABC):
         self.tasks, self.settings, self.compiled = tasks, settings, compiled
         self.round_id = 0
         self.training: Training[Any] | None = None
-        self._saved_training: dict[str, Any] | None = None  # of a learner that an earlier process was stopped in
+        self._saved_training: dict[str, Any] | None = None  # of the learner that was stopped
 
     @abstractmethod
     def grow(self) -> Iterator[Round | str]:
@@ -63,7 +63,7 @@ class Method(ABC):
         """
 
     def plan(self) -> Iterator[RoundSize]:
-        """Yield the sizes of the coming rounds, each while the method stands at that round. Nothing is trained.
+        """Yield the sizes of the coming rounds, each while ``round_id`` is that round. Nothing is trained.
 
         So other tasks may be drawn than in ``grow``: the sizes are exact if all tasks have the same size.
         """
@@ -82,7 +82,7 @@ class Method(ABC):
 
     @abstractmethod
     def meet_tasks(self) -> None:
-        """Bring in the tasks that arrive with this round."""
+        """Prepare the tasks that arrive with this round."""
 
     @abstractmethod
     def draw_tasks(self) -> tuple[list[int], dict[int, float]]:
@@ -105,8 +105,8 @@ class Method(ABC):
 
         Args:
             network: The network to train.
-            examples: What it is trained on.
-            lr_factor: What the recipe's learning rate is multiplied by.
+            examples: The training examples, in minibatches.
+            lr_factor: The factor on the recipe's learning rate.
         """
         saved, self._saved_training = self._saved_training, None
         return Training(

@@ -117,7 +117,7 @@ def compile_afresh(network: nn.Module) -> Callable[..., Any]:
 
     What torch compiled before is forgotten, since it compiles only a few versions of the same code, and all learners
     share theirs. Each size of a minibatch has a graph of its own, chosen without measuring times, so that a training
-    that is taken up again computes the same. If torch stops compiling, there is a warning.
+    that is resumed computes the same. If torch stops compiling, there is a warning.
     """
     torch.compiler.reset()
     logging.getLogger("torch._dynamo").addHandler(_AS_WARNING)  # the same handler is added once
@@ -126,7 +126,7 @@ def compile_afresh(network: nn.Module) -> Callable[..., Any]:
 
 @dataclass(eq=False)
 class Training(Generic[Network]):
-    """The training of one learner, which can be left after any minibatch and taken up again; ``steps`` does it.
+    """The training of one learner, which can be stopped after any minibatch and resumed; ``steps`` does it.
 
     Attributes:
         network: A module from (images, heads) to scores ``[B, K]``, on the same device as the minibatches; ``forward``
@@ -136,7 +136,7 @@ class Training(Generic[Network]):
         num_epochs: The number of epochs.
         seed: The seed of what a step draws, as dropout does; see ``OwnRandom``.
         name: The learner's name in messages.
-        lr_factor: What the recipe's learning rate is multiplied by.
+        lr_factor: The factor on the recipe's learning rate.
         compiled: Whether the network is compiled; see ``compile_afresh``.
         loss_of: The loss of a minibatch that is differentiated, a scalar.
         adjust_gradient: May change the gradient before the step.
