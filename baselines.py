@@ -67,16 +67,16 @@ class OneNetwork(Method):
             for _ in self.training.steps():
                 yield "training"
             record = yield from self.measure(self.training)
-            network = self.end_task(self.training)
-            yield Round(record, dict.fromkeys(chosen, 1.0), network)
+            done = Round(record, dict.fromkeys(chosen, 1.0), self.training.network)
+            self.end_task(self.training)
+            yield done
 
-    def end_task(self, training: Training[MultiHead]) -> MultiHead:
-        """Keep what the coming tasks need of this one; returns its network, in evaluation mode."""
+    def end_task(self, training: Training[MultiHead]) -> None:
+        """Keep what the coming tasks need of this one."""
         self.remember()
         self.network, self.training = training.network.eval(), None
         self.consolidate(self.network)
         self.round_id += 1
-        return self.network
 
     def last_training(self) -> Training[MultiHead]:
         """Begin the training of the last task, after ``end_task`` for each task before it with an untrained network."""

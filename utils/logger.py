@@ -109,7 +109,5 @@ class Progress(contextlib.AbstractContextManager["Progress"]):
             return
         speed = (done - self.first) / (self.looked - self.began)
         left = f", {tqdm.format_interval((self.before_round[-1] - done) / speed)} left" if speed else ""
-        where = (
-            f"round {round_id} of {self.settings.total_rounds}, {training.epoch} of {training.num_epochs} epochs done"
-        )
-        self.screen.inform(f"{where}: learner's loss {training.loss:.4f}, {speed:,.0f} images a second{left}")
+        where = f"round {round_id} of {self.settings.total_rounds}, {training.epoch} of {training.num_epochs} epochs"
+        self.screen.inform(f"{where} done: learner's loss {training.loss:.4f}, {speed:,.0f} images a second{left}")
