@@ -99,6 +99,9 @@ class _Note(list):
 
 
 class _Unpickler(pickle._Unpickler):  # Python's own: the one in C takes all memory where 12 bytes ask for it
+    # Bytearrays are read as bytes are: memory for them would be taken before the file is known to have so many.
+    dispatch = pickle._Unpickler.dispatch | {pickle.BYTEARRAY8[0]: pickle._Unpickler.dispatch[pickle.BINBYTES8[0]]}
+
     def find_class(self, module: str, name: str) -> type[_Note]:
         """A note in place of what numpy writes arrays with. Raises UnpicklingError for other names."""
         if name not in ("_reconstruct", "_frombuffer", "ndarray", "dtype", "encode"):
@@ -141,6 +144,6 @@ def _class_names(class_dict: dict[str, Any]) -> dict[str, int]:
     """Each class's name and the index of its first image, in the order of these. Raises some error if it has none."""
     first_of_name = {}
     for name, indices in class_dict.items():
-        first = min(_array(indices).tolist() if isinstance(indices, _Note) else indices)
-        first_of_name["".join(name)] = operator.index(first)  # TypeError where a name is no text or a first no number
+        first = min(_array(indices) if isinstance(indices, _Note) else indices)
+        first_of_name[name + ""] = operator.index(first)  # TypeError where a name is no text or a first no number
     return dict(sorted(first_of_name.items(), key=operator.itemgetter(1)))

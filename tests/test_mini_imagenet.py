@@ -12,6 +12,7 @@ from datasets.mini_imagenet import Sizes, load_mini_imagenet
 from tests.make_data import ROOT, asked, digest, python2_pickle
 from tests.make_mini_imagenet import make_mini_imagenet
 from utils.errors import UserError
+from utils.program import peak_mem_gb
 
 CANNOT_BE_READ = "expected a pickle of image_data and class_dict, but it cannot be read ("
 SMALL = Sizes(images_per_class=5, train_per_class=4, side=40)
@@ -163,6 +164,14 @@ HOSTILE = {
     "absurdly many bytes": b"\x8e" + (1 << 60).to_bytes(8, "little"),
     "a memo of absurd size": b"Nr\xff\xff\xff\x7f",
     "an absurd frame": b"\x95" + (1 << 60).to_bytes(8, "little"),
+    "a bytearray of 2 GB": b"\x96" + (1 << 31).to_bytes(8, "little"),
+    "a frame of 2 GB": b"\x95" + (1 << 31).to_bytes(8, "little"),
+    "a number of 2 GB": b"\x8b\xff\xff\xff\x7f",
+    "a name of 2 GB": b"}(X\0\0\1\0" + b"a" * (1 << 16) + b"q\0" + b"h\0" * (1 << 15) + b"t]K\0as",
+    "30 million rows of nothing": b"}"
+    + text("n0")
+    + array_with(shape=b"J\x80\xc3\xc9\1K\0\x86", contents=b"C\0")
+    + b"s",
     "lists in lists": b"(" * 100_000 + b"l" * 100_000,
     "nothing on the stack": b"R",
 }
@@ -176,9 +185,11 @@ def test_hostile_pickles_end_in_one_line(folder, case, place):
     items = b"".join(text(key) + values[key] for key in ("image_data", "class_dict"))
     stream = HOSTILE[case] if place == "all" else b"}(" + items + b"u"
     path = rewrite(folder, "train", b"\x80\x04" + stream + b".")
+    before = peak_mem_gb()
     message = message_of(folder)
     assert message.startswith(f"{path}: ")
     assert len(message) < 500 + len(str(path))
+    assert peak_mem_gb() < before + 0.5
 
 
 def test_a_missing_pickle_is_named(folder):
@@ -208,7 +219,7 @@ BAD_CONTENTS = {
         {"class_dict": {f"n{i}": list(range(i, 80, 16)) for i in range(16)}},
         "class_dict: expected 16 classes of 5 images, class after class, got 16 that begin at 0, 1, 2, ...",
     ),
-    "no names": ({"class_dict": {i: [5 * i] for i in range(16)}}, f"{CANNOT_BE_READ}can only join an iterable"),
+    "no names": ({"class_dict": {i: [5 * i] for i in range(16)}}, f"{CANNOT_BE_READ}unsupported operand type(s) for +"),
     "no array": ({"image_data": [1]}, CANNOT_BE_READ),
 }
 
