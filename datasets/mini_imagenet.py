@@ -2,6 +2,8 @@
 
 The pickles come from strangers, and loading a pickle can run any code. The unpickler here calls nothing: it only notes
 the calls that the pickle asks for, and the arrays are built from these notes. So no call that a stranger chose is made.
+Even numpy's own functions would not be safe: the state that a pickle gives to a dtype can make them take bytes of the
+file for pointers.
 """
 
 import json

@@ -154,6 +154,7 @@ HOSTILE = {
     "an extension": b"\x82\x01",
     "a persistent id": b"K\x01Q",
     "objects": array_with(dtype=text("O"), contents=b"]K\x01a"),
+    "bytes as pointers": array_with(dtype=text("O"), contents=b"C\x08" + b"A" * 8),
     "an absurd shape": array_with(shape=b"J\xff\xff\xff\x7fJ\xff\xff\xff\x7f\x86"),
     "another number of bytes": array_with(shape=b"K\x09\x85"),
     "a dtype of many fields": array_with(dtype=text("u1,O,V99999999")),
