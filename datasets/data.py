@@ -145,17 +145,10 @@ def _view(images: Tensor, rows_by_label: tuple[Tensor, ...]) -> Split:
     return Split(images, torch.cat(rows_by_label).to(images.device), labels.to(images.device))
 
 
-def shuffled_ranks(labels: Tensor, generator: torch.Generator) -> tuple[Tensor, Tensor, Tensor]:
-    """Each example's random place among the examples of its label, and its label's index; the size of each label.
-
-    Two int64 ``[M]``, and int64 ``[K]`` for the labels that occur, in their order.
-    """
+def shuffled_by_label(labels: Tensor, generator: torch.Generator) -> Tensor:
+    """The positions of all examples, label after label, in random order within each label: int64 ``[M]`` on the CPU."""
     order = torch.randperm(len(labels), generator=generator)
-    _, label_index, sizes = labels.cpu().unique(return_inverse=True, return_counts=True)
-    by_label = order[label_index[order].argsort(stable=True)]
-    ranks = torch.empty_like(order)
-    ranks[by_label] = torch.cat([torch.arange(size) for size in sizes.tolist()])
-    return ranks, label_index, sizes
+    return order[labels.cpu()[order].argsort(stable=True)]
 
 
 def replay_subset(labels: Tensor, replay_frac: float, generator: torch.Generator) -> Tensor:
@@ -169,17 +162,18 @@ def replay_subset(labels: Tensor, replay_frac: float, generator: torch.Generator
     Returns:
         Positions among the task's examples, ascending, int64 on the CPU.
     """
-    ranks, label_index, sizes = shuffled_ranks(labels, generator)
     least = 1 if replay_frac > 0 else 0
-    kept = torch.tensor([max(least, round(replay_frac * size)) for size in sizes.tolist()])
-    return torch.nonzero(ranks < kept[label_index]).flatten()
+    by_label = shuffled_by_label(labels, generator).split(labels.cpu().bincount().tolist())
+    kept = [positions[: max(least, round(replay_frac * len(positions)))] for positions in by_label]
+    return torch.cat(kept).sort().values
 
 
 def replay_repeats(labels: Tensor, repeats: float, generator: torch.Generator) -> Tensor:
     """Which examples of a replay subset a learner sees in an epoch, and how often.
 
-    Every example is seen floor(repeats) times. A random part of them, stratified by label, is seen once more, so that
-    the total is repeats * M, rounded to a whole number.
+    Systematic sampling: the examples lie in a row, label after label, and equally spaced picks with one random start
+    are made from it. So each example is seen ``repeats`` times on average, rounded down or up, and so is each label
+    as a whole. The total is repeats * M, rounded to a whole number.
 
     Args:
         labels: The labels of the subset, int64 ``[M]``, M > 0.
@@ -189,16 +183,11 @@ def replay_repeats(labels: Tensor, repeats: float, generator: torch.Generator) -
     Returns:
         Positions in the subset, int64 on the CPU.
     """
-    whole = int(repeats)
-    num_extra = round((repeats - whole) * len(labels))
-    ranks, label_index, sizes = shuffled_ranks(labels, generator)
-    shares = num_extra * sizes  # each label's share, in units of 1/M example: rounded down, then by largest remainder
-    extra = shares // len(labels)
-    ties = torch.randperm(len(sizes), generator=generator)  # between labels of one size no label comes first
-    by_rest = ties[torch.argsort((shares % len(labels))[ties], descending=True, stable=True)]
-    extra[by_rest[: num_extra - int(extra.sum())]] += 1
-    once_more = torch.nonzero(ranks < extra[label_index]).flatten()
-    return torch.cat([torch.arange(len(labels)).repeat(whole), once_more])
+    total = round(repeats * len(labels))
+    by_label = shuffled_by_label(labels, generator)
+    start = torch.randint(len(labels), (1,), generator=generator)
+    picks_before = (torch.arange(len(labels) + 1) * total + start) // len(labels)  # whole numbers, hence exact
+    return by_label.repeat_interleave(picks_before.diff())
 
 
 class Minibatches:

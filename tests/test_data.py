@@ -118,16 +118,21 @@ def test_replay_subset_keeps_the_fraction_of_each_class(labels, fraction, seed):
 
 @QUICK
 @given(LABELS, st.floats(1, 12), st.integers(0, 9))
-def test_replay_repeats_are_exact_and_stratified(labels, repeats, seed):
+def test_replay_repeats_are_exact_for_each_example_each_class_and_in_all(labels, repeats, seed):
     used = replay_repeats(labels, repeats, generator(seed, "repeats"))
-    whole, extra = int(repeats), round((repeats - int(repeats)) * len(labels))
-    assert len(used) == whole * len(labels) + extra
+    assert len(used) == round(repeats * len(labels))
     times = torch.bincount(used, minlength=len(labels))
-    assert set(times.tolist()) <= {whole, whole + 1}
+    average = len(used) / len(labels)
+    assert abs(times - average).max() < 1
     for label in labels.unique():
         members = labels == label
-        share = extra * int(members.sum()) / len(labels)
-        assert abs(int((times[members] - whole).sum()) - share) < 1
+        assert abs(times[members].sum() - average * members.sum()) < 1
+
+
+def test_replay_repeats_see_every_example_equally_often_on_average():
+    labels = torch.tensor([0, 1, 1, 2, 2, 2, 2])
+    times = sum(replay_repeats(labels, 10 / 7, generator(seed, "repeats")).bincount() for seed in range(2000))
+    assert torch.allclose(times / 2000, torch.tensor(10 / 7), atol=0.05)  # four standard errors
 
 
 def test_replay_draws_move_with_the_generator():

@@ -75,7 +75,7 @@ def seen_by_learner(zoo, chosen):
 def test_replayed_tasks_together_weigh_as_much_as_the_new_one():
     tasks = make_tasks(per_class=10)
     zoo = at_round(2, tasks, settings(replay_frac=0.2, tasks_per_round=3))
-    # S_p has 2 of 10 a class: 4 of 20; r = 20 / (4 + 4) = 2.5: each twice, half of them, one a class, once more
+    # S_p has 2 of 10 a class: 4 of 20; r = 20 / (4 + 4) = 2.5: of each class one twice, one three times
     seen = seen_by_learner(zoo, [0, 1, 2])
     for task_id in (0, 1):
         kept = zoo.allowed[task_id]
