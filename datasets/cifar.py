@@ -24,9 +24,10 @@ def load_cifar10(benchmark: Benchmark, options: Options) -> ImageData:
     Raises:
         UserError: The data cannot be found or downloaded, or is damaged.
     """
-    return npz_or_torchvision("CIFAR10", options, class_names=CIFAR10_CLASSES, side=32, files="cifar-10-*")
+    return npz_or_torchvision("cifar10", "CIFAR10", options, class_names=CIFAR10_CLASSES, side=32, files="cifar-10-*")
 
 
 def load_cifar100(benchmark: Benchmark, options: Options) -> ImageData:
     """CIFAR-100 with its 100 fine labels; images, checks and errors are those of ``load_cifar10``."""
-    return npz_or_torchvision("CIFAR100", options, class_names=CIFAR100_CLASSES, side=32, files="cifar-100-*")
+    files = "cifar-100-*"
+    return npz_or_torchvision("cifar100", "CIFAR100", options, class_names=CIFAR100_CLASSES, side=32, files=files)

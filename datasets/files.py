@@ -2,6 +2,7 @@
 
 import contextlib
 import hashlib
+import inspect
 import io
 import sys
 import warnings
@@ -90,12 +91,14 @@ def _checked_data(
 
 
 def npz_or_torchvision(
-    torchvision_name: str, options: Options, *, class_names: tuple[str, ...], side: int, files: str
+    name: str, torchvision_name: str, options: Options, *, class_names: tuple[str, ...], side: int, files: str
 ) -> ImageData:
     """A well-known data set from ``<name>.npz``, or else from torchvision's files, downloaded if need be and allowed.
 
     Args:
-        torchvision_name: The data set's class in ``torchvision.datasets``; in lower case, the name of the npz file.
+        name: The data set's name in benchmark files, in messages, and of its npz file.
+        torchvision_name: The data set's class in ``torchvision.datasets``: one that holds all images in memory
+            (``data``) and their class ids (``targets`` or ``labels``), such as ``FashionMNIST`` or ``SVHN``.
         options: Where to look, and whether the network may be used.
         class_names: The names of class 0, 1, ...
         side: Height and width of the images, in pixels.
@@ -105,7 +108,7 @@ def npz_or_torchvision(
     Raises:
         UserError: The data cannot be found or downloaded, or it is damaged.
     """
-    npz = options.data_dir / f"{torchvision_name.lower()}.npz"
+    npz = options.data_dir / f"{name}.npz"
     if npz.exists():
         return read_npz(npz, class_names=class_names, side=side)
     try:
@@ -120,7 +123,7 @@ def npz_or_torchvision(
         # Of CIFAR, torchvision says the same when files are damaged; then their folder is there.
         if str(error).startswith("Dataset not found") and not any(options.data_dir.glob(f"{files}/")):
             advice = "run without --no_download and --dry_run"
-        raise UserError(f"{torchvision_name.lower()}: expected {expected}, found {found}; {advice}") from error
+        raise UserError(f"{name}: expected {expected}, found {found}; {advice}") from error
     return _checked_data(f"{options.data_dir}: torchvision's {torchvision_name}", arrays, class_names, side)
 
 
@@ -129,21 +132,10 @@ def _torchvision_arrays(torchvision_name: str, options: Options) -> dict[str, np
 
     Raises whatever torchvision raises.
     """
-    import torchvision.datasets  # only here: importing torchvision takes longer than reading an npz file
-
-    data_set = getattr(torchvision.datasets, torchvision_name)
-
-    def read(*, download: bool) -> dict[str, np.ndarray]:
-        # Torchvision's progress bar is for a terminal.
-        with contextlib.nullcontext() if on_terminal() else contextlib.redirect_stderr(io.StringIO()):
-            train, test = (data_set(options.data_dir, train=train, download=download) for train in (True, False))
-        arrays = (train.data, train.targets, test.data, test.targets)
-        return dict(zip(NPZ_KEYS, map(np.asarray, arrays), strict=True))
-
     if not options.may_download:
-        return read(download=False)
+        return _read_torchvision(torchvision_name, options.data_dir, download=False)
     with contextlib.suppress(Exception):  # files are missing or damaged, or another process is writing them just now
-        return read(download=False)
+        return _read_torchvision(torchvision_name, options.data_dir, download=False)
     lock = filelock.FileLock(options.data_dir / f".{torchvision_name}.lock")
     with contextlib.suppress(OSError):  # where no lock can be made, a download may still be possible
         options.data_dir.mkdir(parents=True, exist_ok=True)
@@ -152,10 +144,27 @@ def _torchvision_arrays(torchvision_name: str, options: Options) -> dict[str, np
         except filelock.Timeout:
             warnings.warn(f"{lock.lock_file}: waiting for another process to download {torchvision_name}", stacklevel=2)
             lock.acquire()
-    try:
-        return read(download=True)  # torchvision looks again, and downloads what is missing
+    try:  # torchvision looks again, and downloads what is missing
+        return _read_torchvision(torchvision_name, options.data_dir, download=True)
     finally:
         lock.release()
+
+
+def _read_torchvision(torchvision_name: str, data_dir: Path, *, download: bool) -> dict[str, np.ndarray]:
+    """The arrays by ``NPZ_KEYS``, images with their channels last. Raises whatever torchvision raises."""
+    import torchvision.datasets  # only here: importing torchvision takes longer than reading an npz file
+
+    data_set = getattr(torchvision.datasets, torchvision_name)
+    has_split = "split" in inspect.signature(data_set).parameters
+    arrays = []
+    for part in [{"split": "train"}, {"split": "test"}] if has_split else [{"train": True}, {"train": False}]:
+        # Torchvision's progress bar is for a terminal.
+        with contextlib.nullcontext() if on_terminal() else contextlib.redirect_stderr(io.StringIO()):
+            read = data_set(data_dir, **part, download=download)
+        images = np.asarray(read.data)
+        arrays.append(np.moveaxis(images, 1, 3) if images.shape[1] == 3 else images)
+        arrays.append(np.asarray(read.targets if hasattr(read, "targets") else read.labels))
+    return dict(zip(NPZ_KEYS, arrays, strict=True))
 
 
 def on_terminal() -> bool:

@@ -11,4 +11,5 @@ def load_mnist(benchmark: Benchmark, options: Options) -> ImageData:
     Raises:
         UserError: The data cannot be found or downloaded, or is damaged.
     """
-    return npz_or_torchvision("MNIST", options, class_names=tuple("0123456789"), side=28, files="MNIST/raw/*ubyte*")
+    files = "MNIST/raw/*ubyte*"
+    return npz_or_torchvision("mnist", "MNIST", options, class_names=tuple("0123456789"), side=28, files=files)

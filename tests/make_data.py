@@ -12,6 +12,7 @@ from pathlib import Path
 from types import SimpleNamespace
 
 import numpy as np
+import scipy.io
 from PIL import Image
 
 from utils.config import Benchmark, Options, Recipe, Settings
@@ -129,8 +130,8 @@ def make_torchvision_cifar(data_dir, torchvision_set, arrays, monkeypatch):
 
 
 def make_torchvision_mnist(data_dir, torchvision_set, arrays, monkeypatch):
-    """MNIST as torchvision leaves it: idx files and the archives they came from; its class is told the checksums."""
-    folder = data_dir / "MNIST" / "raw"
+    """(Fashion)MNIST as torchvision leaves it: idx files and their archives; its class is told the checksums."""
+    folder = data_dir / torchvision_set.__name__ / "raw"
     folder.mkdir(parents=True)
     resources = []
     for name, _ in torchvision_set.resources:
@@ -142,6 +143,17 @@ def make_torchvision_mnist(data_dir, torchvision_set, arrays, monkeypatch):
         resources.append((name, md5(folder / name)))
     monkeypatch.setattr(torchvision_set, "resources", resources)
     return folder
+
+
+def make_torchvision_svhn(data_dir, torchvision_set, arrays, monkeypatch):
+    """SVHN as torchvision leaves it: MATLAB's files, where digit 0 is class 10; its class is told the checksums."""
+    data_dir.mkdir(parents=True, exist_ok=True)
+    for part in ("train", "test"):
+        url, name, _ = torchvision_set.split_list[part]
+        images, classes = arrays[f"x_{part}"].transpose(1, 2, 3, 0), arrays[f"y_{part}"]
+        scipy.io.savemat(data_dir / name, {"X": images, "y": np.where(classes == 0, 10, classes)})
+        monkeypatch.setitem(torchvision_set.split_list, part, [url, name, md5(data_dir / name)])
+    return data_dir
 
 
 def make_image(path, size, *, mode="RGB", seed=0, **options):

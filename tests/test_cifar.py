@@ -7,15 +7,34 @@ import torchvision.datasets
 import yaml
 
 from datasets.cifar import CIFAR10_CLASSES, CIFAR100_CLASSES, load_cifar10, load_cifar100
+from datasets.files import npz_or_torchvision
 from datasets.mnist import load_mnist
 from tests import make_data
 from tests.make_data import ROOT, asked, no_network, random_arrays, serve
+from tests.test_docs import blocks
 from utils.errors import UserError
 
 CIFAR = (torchvision.datasets.CIFAR10, torchvision.datasets.CIFAR100)
-MNIST = torchvision.datasets.MNIST
-LOAD = dict(zip((*CIFAR, MNIST), (load_cifar10, load_cifar100, load_mnist), strict=True))
-FILES = dict(zip((*CIFAR, MNIST), ("cifar-10-*", "cifar-100-*", "MNIST/raw/*ubyte*"), strict=True))
+SVHN = torchvision.datasets.SVHN
+ON_THE_PAGE = {}  # the loader that the page shows
+exec(*blocks("extending.md", "python"), ON_THE_PAGE)
+
+
+def load_fashion_mnist(benchmark, options):
+    names, files = ("fashion_mnist", "FashionMNIST"), "FashionMNIST/raw/*ubyte*"
+    return npz_or_torchvision(*names, options, class_names=tuple("0123456789"), side=28, files=files)
+
+
+LOAD = {
+    CIFAR[0]: load_cifar10,
+    CIFAR[1]: load_cifar100,
+    torchvision.datasets.MNIST: load_mnist,
+    torchvision.datasets.FashionMNIST: load_fashion_mnist,
+    SVHN: ON_THE_PAGE["load_svhn"],
+}
+NAMES = {torchvision_set: load.__name__.removeprefix("load_") for torchvision_set, load in LOAD.items()}
+PLACES = ("cifar-10-*", "cifar-100-*", "MNIST/raw/*ubyte*", "FashionMNIST/raw/*ubyte*", "*_32x32.mat")
+FILES = dict(zip(LOAD, PLACES, strict=True))
 
 SUPER_CLASSES = {
     "aquatic mammals": "beaver dolphin otter seal whale",
@@ -43,13 +62,14 @@ SUPER_CLASSES = {
 
 def make(data_dir, torchvision_set, arrays, monkeypatch):
     """A small data set in torchvision's layout; returns the folders of its files and of its archives."""
-    if torchvision_set is MNIST:
-        return (make_data.make_torchvision_mnist(data_dir, MNIST, arrays, monkeypatch),) * 2
-    return make_data.make_torchvision_cifar(data_dir, torchvision_set, arrays, monkeypatch), data_dir
+    if torchvision_set in CIFAR:
+        return make_data.make_torchvision_cifar(data_dir, torchvision_set, arrays, monkeypatch), data_dir
+    make_files = make_data.make_torchvision_svhn if torchvision_set is SVHN else make_data.make_torchvision_mnist
+    return (make_files(data_dir, torchvision_set, arrays, monkeypatch),) * 2
 
 
 def arrays_of(torchvision_set, seed=0):
-    return random_arrays(shape=(28, 28) if torchvision_set is MNIST else (32, 32, 3), seed=seed)
+    return random_arrays(shape=(32, 32, 3) if torchvision_set in (*CIFAR, SVHN) else (28, 28), seed=seed)
 
 
 def assert_holds(data, arrays):
@@ -79,14 +99,14 @@ def test_an_npz_comes_first_then_torchvisions_files_then_a_download(tmp_path, mo
     assert_holds(load(*asked(tmp_path)), arrays)
     serve(archives, monkeypatch)
     assert_holds(load(*asked(tmp_path / "new", download=True)), arrays)
-    np.savez(tmp_path / f"{torchvision_set.__name__.lower()}.npz", **others)
+    np.savez(tmp_path / f"{NAMES[torchvision_set]}.npz", **others)
     assert_holds(load(*asked(tmp_path)), others)
 
 
 @pytest.mark.parametrize("torchvision_set", LOAD)
 def test_a_missing_set_is_named_with_what_may_be_done(tmp_path, monkeypatch, torchvision_set):
     no_network(monkeypatch)
-    name, files = torchvision_set.__name__.lower(), FILES[torchvision_set]
+    name, files = NAMES[torchvision_set], FILES[torchvision_set]
     expected = f"{tmp_path}/{name}.npz (x_train, y_train, x_test, y_test) or torchvision's {tmp_path}/{files}"
     begins = f"{name}: expected {expected}, whole and unpacked, found none; "
     with pytest.raises(UserError) as error:
