@@ -1,6 +1,6 @@
 # setup: an environment in .venv          demo: a zoo on bundled images, in a minute
 # test: the tests, all that they need     check: format, lint, types and the quick tests
-# results: the tables and figures of docs/results.md and README.md, from the records in results/
+# results: docs/results.md, README's table and each suite's report, from the run files in results/
 PYTHON ?= python3
 VENV := .venv
 PIP_INSTALL := $(VENV)/bin/pip install --quiet
@@ -26,7 +26,7 @@ demo: $(VENV)/.installed
 		--data_config config/dataset/split_digits.yaml --hp_config config/hyperparam/conv.yaml
 
 results: $(VENV)/.installed
-	$(VENV)/bin/python -m utils.report --pages docs/results.md README.md
+	$(VENV)/bin/python results/pages.py
 
 test: $(VENV)/.installed-dev
 	$(QUICK_TESTS)

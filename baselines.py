@@ -23,7 +23,7 @@ from net.multihead import MultiHead
 from utils.config import Settings
 from utils.device import allow_tf32
 from utils.method import Method
-from utils.records import Record, Round, RoundSize
+from utils.rounds import Record, Round, RoundSize
 from utils.run_net import Minibatch, Training, diverged
 
 FISHER_EXAMPLES = 200

@@ -49,8 +49,8 @@ from utils.device import (
 from utils.errors import StopSignal, UserError
 from utils.logger import Progress, Screen, open_screens
 from utils.method import Method
-from utils.records import Record, Round, RoundSize, TaskInfo, ZooInfo, plan_table, table, time_estimate
-from utils.run_folder import RunFolder, read_summary, settings_of
+from utils.rounds import Record, Round, RoundSize, TaskInfo, ZooInfo, plan_table, table, time_estimate
+from utils.run_folder import RunFolder, read_finished_run, settings_of
 from utils.run_net import Training, diverged
 from utils.seeding import generator
 
@@ -313,28 +313,26 @@ def compare_precisions(settings: Settings, tasks: Sequence[Task], device: torch.
 
 
 def evaluate(command: Use, device: torch.device, screen: Screen) -> bool:
-    """Print test accuracies of a grown zoo beside those in its summary; returns whether all are equal."""
+    """Print test accuracies of a grown zoo beside those in ``run.json``; returns whether all are equal."""
     run_dir = command.run_dir
-    settings, saved = with_data_of(settings_of(run_dir), command.data_from), read_summary(run_dir).final_accuracy
+    settings, saved = with_data_of(settings_of(run_dir), command.data_from), read_finished_run(run_dir).accuracy[-1]
     zoo = SavedZoo.load(run_dir, device=device)
-    num_tasks = len(settings.benchmark.tasks)
-    num_seen = settings.total_rounds if settings.continual else num_tasks
-    if (len(saved), len(zoo.info.tasks)) != (num_seen, num_tasks):
-        got = f"{len(saved)} in summary.json, {len(zoo.info.tasks)} in zoo/zoo.json"
-        raise UserError(f"{run_dir}: expected {num_seen} tasks seen of {num_tasks}, got {got}")
+    if len(zoo.info.tasks) != len(saved):
+        raise UserError(f"{run_dir}: expected {len(saved)} tasks in zoo/zoo.json, got {len(zoo.info.tasks)}")
     tasks = build_dataset(settings, command.options, device)
     if changed := first_change(zoo.info.tasks, describe_zoo(tasks, settings).tasks):
         screen.say(f"the data are not those of the run: {changed}")
         return False
-    rows, num_equal = [], 0
-    for task, before in zip(tasks, saved, strict=False):
-        now = zoo.average(task.test.images, task.test.rows, task.test.labels, task.task_id).accuracy()
-        equal = now is not None and abs(now - before) < 1e-9
-        num_equal += equal
-        rows.append((task.task_id, task.name, before, now, "" if equal else "DIFFERS"))
+    rows = []
+    for task, before in zip(tasks, saved, strict=True):
+        if before is not None:  # the task has arrived
+            now = zoo.average(task.test.images, task.test.rows, task.test.labels, task.task_id).accuracy()
+            equal = now is not None and abs(now - before) < 1e-9
+            rows.append((task.task_id, task.name, before, now, "" if equal else "DIFFERS"))
+    num_equal = sum(row[-1] == "" for row in rows)
     screen.say(table(rows, ["task", "name", "saved", "now", ""], floatfmt=".2%", disable_numparse=[1]))
-    screen.say(f"{num_equal} of {num_seen} tasks as in {run_dir / 'summary.json'}")
-    return num_equal == num_seen
+    screen.say(f"{num_equal} of {len(rows)} tasks as in {run_dir / 'run.json'}")
+    return num_equal == len(rows)
 
 
 def predict_files(command: Use, device: torch.device, screen: Screen) -> None:
@@ -358,6 +356,8 @@ def run_command(command: Grow | Use, argv: list[str], screen: Screen, stop: Stop
         predict_files(command, device, screen)
     elif isinstance(command, Use):
         return 0 if evaluate(command, device, screen) else 1
+    elif command.options.check_data:
+        build_dataset(command.settings, command.options, device)
     elif command.options.dry_run:
         dry_run(command, device, screen)
     else:

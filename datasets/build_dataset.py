@@ -1,9 +1,7 @@
 """From what a benchmark file says to the list of its tasks."""
 
-import json
-import sys
 import warnings
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import replace
 from unicodedata import normalize
 
@@ -11,7 +9,6 @@ import torch
 
 from datasets import cifar, custom, digits, mini_imagenet, mnist, modmnist
 from datasets.data import Augmentation, ImageData, Task, cut_tasks
-from utils.command_line import Grow, read_command
 from utils.config import Benchmark, Options, Settings
 from utils.errors import UserError, short
 
@@ -92,21 +89,3 @@ def _class_ids(classes: Sequence[int | str], task_id: int, class_names: Sequence
     if len(set(known)) < len(known):  # once as a name and once as an id
         raise UserError(f"tasks[{task_id}]: expected each class once, got {short(list(classes))}")
     return known
-
-
-def missing_data(argvs: Iterable[Sequence[str]]) -> Iterator[str]:
-    """Load the data of a suite's runs, given by their command lines; yields a line for each that cannot be had.
-
-    A benchmark file, the second word of a command line, is loaded once: for the run that has most of its tasks.
-    """
-    commands = [(argv[1], command) for argv in argvs if isinstance(command := read_command(argv), Grow)]
-    commands.sort(key=lambda it: len(it[1].settings.benchmark.tasks))
-    for path, command in dict(commands).items():
-        try:
-            build_dataset(command.settings, command.options, torch.device("cpu"))
-        except UserError as mistake:
-            yield f"{path}: {mistake}"
-
-
-if __name__ == "__main__":  # a process of utils.suite, which does not import torch
-    sys.exit("\n".join(missing_data(json.load(sys.stdin))) or None)

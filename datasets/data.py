@@ -57,13 +57,17 @@ class Split:
 
 @dataclass(frozen=True)
 class Task:
-    """A classification problem with classes of its own; label i is the i-th of ``class_names``."""
+    """A classification problem with classes of its own; label i is the i-th of ``class_names``.
+
+    ``train`` and ``test`` are what a run uses, ``whole`` are all training and test images of the classes.
+    """
 
     task_id: int
     name: str
     class_names: tuple[str, ...]
     train: Split
     test: Split
+    whole: tuple[Split, Split]
     augmentation: Augmentation
 
     @property
@@ -79,16 +83,16 @@ class Task:
 
     @property
     def fingerprint(self) -> str:
-        """A short digest of every image and label of the task, in both parts: it tells the task's data from others.
+        """A short digest of every image and label of the task's classes: it tells the task's data from others.
 
-        It does not depend on whether the images are in memory, on a GPU, or in a file that is mapped into memory. It
-        takes about a second for each GB of images.
+        It does not depend on the seed, ``samples`` or ``validation``, nor on whether the images are in memory, on a GPU
+        or in a file that is mapped into memory. It takes about a second for each GB of images.
         """
         digest = hashlib.blake2b(digest_size=8)
-        for split in (self.train, self.test):
+        for split in self.whole:
             digest.update(repr((self.image_shape, len(split))).encode())
             digest.update(split.labels.cpu().numpy().data)
-            for rows in split.rows.split(max(1, _BLOCK_BYTES // split.images[0].numel())):
+            for rows in split.rows.split(max(1, _BLOCK_BYTES // split.images.shape[1:].numel())):
                 digest.update(split.images.index_select(0, rows).flatten().cpu().numpy().data)
         return digest.hexdigest()
 
@@ -115,14 +119,22 @@ def cut_tasks(
         class_names = tuple(data.class_names[class_id] for class_id in class_ids)
         rows_by_label = (_rows_of_class(data, class_id, settings, task_id) for class_id in class_ids)
         train_rows, scored_rows = zip(*rows_by_label, strict=True)
+        every_train = _view(data.train_images, [_rows_of(data.train_classes, class_id) for class_id in class_ids])
+        every_test = _view(data.test_images, [_rows_of(data.test_classes, class_id) for class_id in class_ids])
         train, test = _view(data.train_images, train_rows), _view(scored_images, scored_rows)
-        views.append(Task(task_id, settings.benchmark.names[task_id], class_names, train, test, augmentation))
+        name, whole = settings.benchmark.names[task_id], (every_train, every_test)
+        views.append(Task(task_id, name, class_names, train, test, whole, augmentation))
     return views
+
+
+def _rows_of(classes: Tensor, class_id: int) -> Tensor:
+    """The rows of a class's images, ascending."""
+    return torch.nonzero(classes == class_id).flatten()
 
 
 def _rows_of_class(data: ImageData, class_id: int, settings: Settings, task_id: int) -> tuple[Tensor, Tensor]:
     """The rows of a class's images that are trained on, and of those that are scored, ascending. Raises UserError."""
-    train, test = (torch.nonzero(ids == class_id).flatten() for ids in (data.train_classes, data.test_classes))
+    train, test = _rows_of(data.train_classes, class_id), _rows_of(data.test_classes, class_id)
     needed = [("train", train, 2)] if settings.validation > 0 else [("train", train, 1), ("test", test, 1)]
     for part, rows, least in needed:
         if len(rows) < least:
@@ -139,7 +151,7 @@ def _rows_of_class(data: ImageData, class_id: int, settings: Settings, task_id: 
     return train.sort().values, test.sort().values
 
 
-def _view(images: Tensor, rows_by_label: tuple[Tensor, ...]) -> Split:
+def _view(images: Tensor, rows_by_label: tuple[Tensor, ...] | list[Tensor]) -> Split:
     """The view on these rows of the images; label i is that of the i-th rows."""
     labels = torch.repeat_interleave(torch.tensor([len(rows) for rows in rows_by_label]))
     return Split(images, torch.cat(rows_by_label).to(images.device), labels.to(images.device))

@@ -17,7 +17,7 @@ from net.average import Average, predict
 from net.build_net import build_net
 from net.multihead import MultiHead
 from utils.errors import UserError, in_one_line, short
-from utils.records import LearnerInfo, ZooInfo
+from utils.rounds import LearnerInfo, ZooInfo
 from utils.run_folder import learner_path, read_zoo
 
 

@@ -48,7 +48,7 @@ def kill_at_random(flags, run_dir, *, work_sec, num_kills, seed):
         if process.returncode == 0:
             return num_done
         assert process.returncode == -signal.SIGKILL, out + err
-        assert not ((run_dir / "summary.json").exists() and (run_dir / "checkpoint").exists())
+        assert not ((run_dir / "run.json").exists() and (run_dir / "checkpoint").exists())
     return num_kills
 
 

@@ -1,14 +1,15 @@
 """Suite files, and run folders made by hand, for the readers of runs."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import yaml
 
 from utils.config import Settings, settings_to_yaml
-from utils.files import write_json
-from utils.records import Invocation, Record, make_summary
+from utils.finished_run import FinishedRun, finish
+from utils.rounds import Invocation, Record, TaskInfo, ZooInfo
 
 ROOT = Path(__file__).resolve().parent.parent
 DIGITS = ROOT / "config/dataset/split_digits.yaml"
@@ -35,7 +36,7 @@ def make_records(settings: Settings, accuracy: Sequence[Sequence[float]]) -> lis
         no_loss = dict.fromkeys(seen, 0.0)
         record = Record(
             round=round_id,
-            tasks=[round_id],
+            tasks=[round_id] if settings.continual else list(seen),
             weights={},
             scored_on=settings.scored_on,
             train_loss=no_loss,
@@ -52,16 +53,28 @@ def make_records(settings: Settings, accuracy: Sequence[Sequence[float]]) -> lis
     return records
 
 
-def make_run(run_dir: Path, settings: Settings, accuracy: Sequence[Sequence[float]], elapsed_sec: float = 60.0) -> None:
-    """Write a complete run with the accuracies R."""
+def finished_run(
+    settings: Settings,
+    accuracy: Sequence[Sequence[float]],
+    *,
+    invocations: Sequence[Mapping[str, object]] = (INVOCATION.model_dump(),),
+    data: str = "",
+) -> FinishedRun:
+    """A run with the accuracies R; ``data`` tells its data from others."""
+    tasks = [
+        TaskInfo(task_id=task_id, name=name, classes=(), fingerprint=f"{data}{classes}")
+        for task_id, (name, classes) in enumerate(zip(settings.benchmark.names, settings.benchmark.tasks, strict=True))
+    ]
+    zoo = ZooInfo(model="conv", image_shape=(1, 28, 28), tasks=tuple(tasks))
+    records = make_records(settings, accuracy)
+    return finish(records, settings, zoo, invocations, elapsed_sec=60.0, peak_mem_gb=0.5)
+
+
+def make_run(run_dir: Path, settings: Settings, accuracy: Sequence[Sequence[float]], **more: Any) -> None:
+    """Write a complete run with the accuracies R: ``config.yaml`` and ``run.json``."""
     run_dir.mkdir(parents=True)
     (run_dir / "config.yaml").write_text(settings_to_yaml(settings), encoding="utf-8")
-    records = make_records(settings, accuracy)
-    lines = [record.model_dump_json() + "\n" for record in records]
-    (run_dir / "rounds.jsonl").write_text("".join(lines), encoding="utf-8")
-    summary = make_summary(records, settings, elapsed_sec=elapsed_sec, peak_mem_gb=0.5)
-    write_json(run_dir / "summary.json", summary.model_dump())
-    write_json(run_dir / "env.json", [INVOCATION.model_dump()])
+    (run_dir / "run.json").write_text(finished_run(settings, accuracy, **more).to_json())
 
 
 def continual(*finals: float) -> list[list[float]]:

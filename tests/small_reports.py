@@ -3,10 +3,11 @@
 from collections.abc import Mapping
 from pathlib import Path
 
-from tests.make_runs import COLUMN, CONV, DIGITS, continual, make_run, write_suite
+from tests.make_runs import COLUMN, CONV, DIGITS, continual, finished_run, make_run, write_suite
 from utils.command_line import read_command
 from utils.config import Settings
-from utils.suite.file import read_cells, read_suite
+from utils.report.results import Result, gather
+from utils.suite.file import read_plan
 
 SUITE = {
     "flags": "--epochs 1 --continual",
@@ -19,6 +20,13 @@ def settings(*flags: str) -> Settings:
     """Of a continual run of an epoch."""
     base = ("--data_config", str(DIGITS), "--hp_config", str(CONV), "--epochs", "1", "--continual")
     return read_command([*base, *flags]).settings
+
+
+def result(method: str, accuracy: Mapping[int, list], *flags: str, benchmark: str = "Digits") -> Result:
+    """A method on a benchmark, from its accuracies R by seed."""
+    chosen = settings(*flags)
+    runs = {seed: finished_run(chosen.model_copy(update={"seed": seed}), r) for seed, r in accuracy.items()}
+    return gather((benchmark, method, run) for run in runs.values())[0]
 
 
 def make_run_folders(folder: Path) -> None:
@@ -41,6 +49,7 @@ def write_report_suite(path: Path, **values) -> Path:
 
 def make_suite_runs(path: Path, folder: Path, accuracy: Mapping[tuple[str, str], Mapping[int, list]]) -> None:
     """A run of each cell and seed that ``accuracy`` has a row for."""
-    for cell in read_cells(read_suite(path), path, folder):
-        for seed, matrix in accuracy.get((cell.row, cell.column), {}).items():
-            make_run(cell.run_dir(seed), cell.settings_of(seed), matrix)
+    for cell in read_plan(path, folder).cells:
+        for seed, matrix in accuracy.get((cell.method, cell.benchmark), {}).items():
+            run = cell.run(seed)
+            make_run(run.run_dir, run.settings, matrix)

@@ -110,7 +110,7 @@ def num_rounds_done(run_dir):
 
 def results_of(run_dir):
     """All that two equal runs have in common."""
-    summary = json.loads((run_dir / "summary.json").read_text())
+    finished = json.loads((run_dir / "run.json").read_text())
     zoo = json.loads((run_dir / "zoo" / "zoo.json").read_text())
     weights = [
         digest(torch.load(run_dir / "zoo" / about["file"], weights_only=True).items()) for about in zoo["learners"]
@@ -118,7 +118,7 @@ def results_of(run_dir):
     return {
         "rounds": rounds_of(run_dir),
         "accuracy": (run_dir / "accuracy.csv").read_bytes(),
-        "summary": {key: value for key, value in summary.items() if key not in ("elapsed_sec", "peak_mem_gb")},
+        "finished": {key: finished[key] for key in finished.keys() - {"invocations", "elapsed_sec", "peak_mem_gb"}},
         "zoo": zoo,
         "weights": weights,
     }
@@ -131,6 +131,20 @@ def content_of(folder):
         for path in sorted(folder.rglob("*"))
         if path.is_file() and path.name != ".lock"
     }
+
+
+GONE = object()
+
+
+def change(path, *keys, to):
+    """Set a value deep in a JSON file, or take it away."""
+    whole = part = json.loads(path.read_text())
+    for key in keys[:-1]:
+        part = part[key]
+    part[keys[-1]] = to
+    if to is GONE:
+        del part[keys[-1]]
+    path.write_text(json.dumps(whole))
 
 
 def digest(named_tensors):

@@ -21,7 +21,7 @@ from net.build_net import build_net
 from net.multihead import normalise
 from tests.small_runs import FOUR_TASKS, digest, settings
 from tests.tiny_zoo import make_tasks, weights_digest
-from utils.records import Round
+from utils.rounds import Round
 from utils.run_net import Minibatch, Training, cross_entropy
 from utils.seeding import child_seed
 

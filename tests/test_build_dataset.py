@@ -9,12 +9,12 @@ import torch
 import torchvision.datasets
 from PIL import Image
 
-from datasets.build_dataset import DATA_SETS, build_dataset, missing_data
+from datasets.build_dataset import DATA_SETS, build_dataset
 from datasets.data import Augmentation, ImageData
 from tests import make_data
 from tests.make_data import REAL_DATA, ROOT, asked, digest, make_image_folder, random_arrays, settings
 from tests.make_mini_imagenet import make_mini_imagenet
-from tests.small_runs import digits_flags, tiny_flags, write_yaml
+from tests.small_runs import write_yaml
 from tests.test_mini_imagenet import SMALL
 from utils.config import read_benchmark
 from utils.errors import UserError
@@ -321,24 +321,3 @@ def test_class_ids_of_another_type_are_one_line(tmp_path, monkeypatch):
     data = ImageData(images, classes.int(), images, classes, ("a", "b"))
     monkeypatch.setitem(DATA_SETS, "mine", lambda *_: data)
     assert message_of(tmp_path, dataset="mine").endswith("got torch.uint8 [20, 8, 8, 3] and torch.int32 [20]")
-
-
-# ---- before a suite's first run
-
-
-def test_what_runs_lack_is_a_line_for_each_benchmark_file_and_each_is_loaded_once(tmp_path, monkeypatch):
-    for name in ("good", "gone", "wrong"):
-        (tmp_path / name).mkdir()
-    good, gone, wrong = (tiny_flags(tmp_path / name) for name in ("good", "gone", "wrong"))
-    (tmp_path / "gone/tiny.npz").unlink()
-    write_yaml(tmp_path / "wrong/tiny.yaml", dataset="npz", root="tiny.npz", tasks=[[0, 1], [2, 99]])
-    loaded = []
-    load = DATA_SETS["npz"]
-    monkeypatch.setitem(DATA_SETS, "npz", lambda *them: loaded.append(len(them[0].tasks)) or load(*them))
-    runs = [good, [*good, "--task_ids", "1"], [*good, "--seed", "1"], gone, wrong, digits_flags()]
-    first, second = sorted(missing_data(runs))
-    assert first.startswith(f"{tmp_path}/gone/tiny.yaml: {tmp_path}/gone/tiny.npz: expected a whole npz file")
-    expected = "tasks[1]: expected a class of ['0', '1', '2', '3', '4', '5', '6', '7'], or an id 0..7, got 99"
-    assert second == f"{tmp_path}/wrong/tiny.yaml: {expected}"
-    assert sorted(loaded) == [2, 4, 4]
-    assert not list(missing_data([good, [*wrong, "--task_ids", "0"]]))  # the other task is not run

@@ -14,6 +14,7 @@ from tests.make_data import make_image_folder
 from tests.small_runs import (
     ROOT,
     class_images,
+    content_of,
     results_of,
     rounds_of,
     run,
@@ -101,12 +102,15 @@ def test_a_mistake_ends_with_status_two_a_line_or_two_and_no_folder(tmp_path, mo
     assert sorted(tmp_path.rglob("*")) == before
 
 
-def test_data_that_must_be_downloaded_without_a_network_says_where_to_put_which_file(tmp_path, monkeypatch, capsys):
+@pytest.mark.parametrize("more", [[], ["--check_data"]], ids=str)
+def test_data_that_must_be_downloaded_without_a_network_say_where_to_put_which_file(
+    tmp_path, monkeypatch, capsys, more
+):
     monkeypatch.chdir(tmp_path)
     monkeypatch.setenv("https_proxy", "http://127.0.0.1:9")  # a port where nothing listens
     (tmp_path / "c.yaml").write_text(CIFAR)
     (tmp_path / "r.yaml").write_text(RECIPE)
-    assert modelzoo.main(["--data_config", "c.yaml", "--hp_config", "r.yaml", "--data_dir", "images"]) == 2
+    assert modelzoo.main(["--data_config", "c.yaml", "--hp_config", "r.yaml", "--data_dir", "images", *more]) == 2
     printed = capsys.readouterr()
     assert printed.out == ""
     assert 1 <= printed.err.count("\n") <= 2
@@ -131,7 +135,7 @@ def test_help_tells_every_flag(capsys):
     assert printed.err == ""
     what = "--data_config --hp_config --task_ids --epochs --continual --tasks_per_round --num_rounds --replay_frac"
     more = "--samples --naive --warm_start --seed --config --data_dir --no_download --run_dir --resume --overwrite"
-    rest = "--device --threads --compile --checkpoint_every_sec --dry_run --evaluate --predict --task"
+    rest = "--device --threads --compile --checkpoint_every_sec --check_data --dry_run --evaluate --predict --task"
     for flag in f"{what} {more} {rest}".split():
         assert re.search(rf"^  {flag}\b", printed.out, re.MULTILINE), flag
     for example in ("--continual --tasks_per_round 1", "--num_rounds 1 --tasks_per_round all", "Exit status"):
@@ -178,7 +182,7 @@ def test_results_go_to_stdout_and_how_far_the_run_is_to_stderr(finished, tmp_pat
     assert begins == f"round 0 of 4 comes next, on {device} with 1 thread, in {tmp_path / 'run'}"
     assert len(ends) == 4
     lines = printed.out.splitlines()
-    assert [line.split()[:2] for line in lines[:4]] == [["round", str(i)] for i in range(4)]
+    assert [line.split()[:5] for line in lines[:4]] == [["round", str(i), "of", "4", "test"] for i in range(4)]
     assert lines[5].split()[:5] == ["task", "name", "learned", "at", "end"]
     assert [line.split()[0] for line in lines[6:10]] == ["0", "1", "2", "3"]
     for metric in (
@@ -213,7 +217,7 @@ def test_the_conv_nets_lack_of_dropout_is_said(tmp_path, capsys):
 def test_without_a_run_dir_the_folder_is_named_after_the_settings(finished, tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     assert run(*finished[1], "--num_rounds", 1) == 0
-    assert (tmp_path / "runs/tiny-small-continual-b5-e1-k1-s100/summary.json").exists()
+    assert (tmp_path / "runs/tiny-small-continual-b5-e1-k1-s100/run.json").exists()
 
 
 # ---- the same again
@@ -367,3 +371,23 @@ def test_a_dry_run_minds_no_existing_folder_but_minds_mistakes(finished, capsys)
 def test_a_dry_run_in_multi_task_mode_plans_as_the_run_goes(multi_task, capsys):
     assert run(*multi_task[1], "--dry_run") == 0
     assert re.search(r"^0 to 2 +3 +36 +66$", capsys.readouterr().out, re.MULTILINE)
+
+
+# ---- the data alone
+
+
+def test_checking_the_data_loads_them_and_makes_no_run_folder(tmp_path, monkeypatch, capsys):
+    monkeypatch.chdir(tmp_path)
+    flags = [*tiny_flags(tmp_path), "--check_data"]
+    before = content_of(tmp_path)
+    assert run(*flags) == 0
+    assert capsys.readouterr() == ("", "")
+    assert content_of(tmp_path) == before
+    (tmp_path / "wrong.yaml").write_text("dataset: npz\nroot: tiny.npz\ntasks: [[0, 1], [2, 99]]\n")
+    assert run(*flags, "--data_config", "wrong.yaml", "--task_ids", 0) == 0  # the other task is not run
+    assert run(*flags, "--data_config", "wrong.yaml") == 2
+    (tmp_path / "tiny.npz").unlink()
+    assert run(*flags) == 2
+    wrong, gone = capsys.readouterr().err.splitlines()
+    assert "tasks[1]: expected a class of ['0', '1', '2', '3', '4', '5', '6', '7'], or an id 0..7, got 99" in wrong
+    assert f"{tmp_path}/tiny.npz: expected a whole npz file" in gone

@@ -8,7 +8,7 @@ import pytest
 
 from tests.small_runs import ROOT, write_yaml
 from utils.command_line import Grow, Use, read_command
-from utils.config import read_benchmark, read_recipe, settings_to_yaml
+from utils.config import Recipe, read_benchmark, read_file, settings_to_yaml
 from utils.errors import UserError
 
 RECIPE = {"model": "wrn16_4", "batch": 16, "lr": 0.01, "l2_reg": 0.00001, "dropout": 0.2}
@@ -68,7 +68,7 @@ RECIPES = {
 
 @pytest.mark.parametrize("path", RECIPE_FILES, ids=lambda path: path.stem)
 def test_every_recipe_that_comes_along_is_as_published(path):
-    assert read_recipe(path).model_dump() == RECIPES[path.stem]
+    assert read_file(Recipe, path).model_dump() == RECIPES[path.stem]
 
 
 def test_the_benchmarks_of_the_paper_and_the_bundled_one_come_along():
@@ -94,7 +94,8 @@ def test_the_defaults_are_the_designs():
     assert (chosen.total_rounds, chosen.replay_frac, chosen.samples) == (20, 1, None)
     assert (chosen.naive, chosen.warm_start) == (False, False)
     assert (options.data_dir, options.run_dir, options.device, options.threads) == (Path("data"), None, "auto", None)
-    assert (options.no_download, options.resume, options.overwrite, options.dry_run) == (False, False, False, False)
+    assert (options.no_download, options.resume, options.overwrite) == (False, False, False)
+    assert (options.check_data, options.dry_run) == (False, False)
     assert options.checkpoint_every_sec == 300
 
 
@@ -115,6 +116,7 @@ def test_the_defaults_are_the_designs():
         (["--naive"], "naive", True),
         (["--warm_start"], "warm_start", True),
         (["--seed", "0"], "seed", 0),
+        (["--seed", str(2**63 - 1)], "seed", 2**63 - 1),
         (["--task_ids", "1"], "total_rounds", 1),
     ],
     ids=lambda value: " ".join(value) if isinstance(value, list) else str(value),
@@ -137,6 +139,7 @@ def test_each_flag_reaches_the_settings(files, flag, key, value):
         (["--threads", "2"], "threads", 2),
         (["--compile"], "compile", True),
         (["--checkpoint_every_sec", "7"], "checkpoint_every_sec", 7),
+        (["--check_data"], "check_data", True),
         (["--dry_run"], "dry_run", True),
     ],
     ids=lambda value: " ".join(value) if isinstance(value, list) else str(value),
@@ -149,7 +152,7 @@ def test_each_option_is_read_and_is_no_setting(files, flag, key, value):
 
 
 def test_some_tasks_of_a_benchmark_keep_their_names(files):
-    names = {"benchmark": {"task_names": ["mammals", "fish"]}}
+    names = {"benchmark": {"task_names": ["mammals", " fish "]}}  # blanks at the ends do not count
     chosen = resolved(*files(**names), "--task_ids", "1", "0")
     assert chosen.benchmark.tasks == tuple(map(tuple, reversed(BENCHMARK["tasks"])))
     assert chosen.benchmark.names == ("fish", "mammals")
@@ -180,6 +183,7 @@ BAD_FLAGS = {
     "--samples 0": "--samples: .* 1, or all, got '0'",
     "--samples none": "--samples: expected a valid integer, or all, got 'none'",
     "--seed -1": "--seed: .* 0, got '-1'",
+    "--seed 9223372036854775808": "--seed: .* less than 9223372036854775808, got '9223372036854775808'",
     "--task_ids 0 2": r"--task_ids: expected ids 0\.\.1, each once, or all, got '0 2'",
     "--task_ids 1 1": r"--task_ids: expected ids 0\.\.1, each once, or all, got '1 1'",
     "--task_ids -1": "--task_ids: .*, or all, got '-1'",
@@ -295,7 +299,7 @@ def test_a_mistake_in_a_recipe_names_file_and_key(files, key, value, message):
 def test_a_recipe_without_one_of_the_five_is_refused(tmp_path, key):
     path = write_yaml(tmp_path / "short.yaml", **{k: v for k, v in RECIPE.items() if k != key})
     with pytest.raises(UserError, match=rf"short\.yaml: {key}: Field required, got"):
-        read_recipe(path)
+        read_file(Recipe, path)
 
 
 BAD_BENCHMARKS = [
@@ -309,7 +313,8 @@ BAD_BENCHMARKS = [
     ({"tasks": [[0, 1], [2, True]]}, r"tasks\[1\]\[1\]: expected a valid integer, got True"),
     ({"tasks": 5}, "tasks: .*got 5"),
     ({"task_names": ["one"]}, "task_names: expected 2 names, got 1"),
-    ({"task_names": ["one", "one"]}, "task_names: expected names that differ"),
+    ({"task_names": ["one", " one\t"]}, "task_names: expected names that differ"),
+    ({"task_names": ["one", " "]}, r"task_names\[1\]: .*at least 1 character"),
     ({"root": 5}, "root: .*got 5"),
     ({"root": "a\0b"}, r"root: a path cannot have a NUL character"),
     ({"image_size": 3_000_000_000}, "image_size: .* 10000, got 3000000000"),
@@ -329,13 +334,13 @@ def test_a_key_that_is_no_text_is_named(tmp_path):
     path = write_yaml(tmp_path / "x.yaml", **RECIPE)
     path.write_text(path.read_text() + "1: 2\n")
     with pytest.raises(UserError, match=r"x\.yaml: \[1\]: Keys should be strings, got 1$"):
-        read_recipe(path)
+        read_file(Recipe, path)
 
 
 def test_files_in_the_released_codes_manner_are_read(tmp_path):
     recipe = tmp_path / "wrn.yaml"
     recipe.write_text("model: 'wrn16_4'\nbatch: 16\nlr: 0.01\nl2_reg: 0.00001\ndropout: 0.2\n")
-    assert read_recipe(recipe).model == "wrn16_4"
+    assert read_file(Recipe, recipe).model == "wrn16_4"
     benchmark = tmp_path / "rotated.yaml"
     benchmark.write_text('dataset: "rotated_mnist"\ntasks:\n  - [0, 1, 2]\n  - [10, 11, 12]\n')
     assert read_benchmark(benchmark).tasks == ((0, 1, 2), (10, 11, 12))

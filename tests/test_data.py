@@ -30,8 +30,8 @@ def telling_data(*, num_train=60, num_test=20, num_classes=6):
     )
 
 
-def telling_tasks(classes=((0, 1), (2, 3, 4)), *, data=None, samples=None, augmentation=NONE, seed=0):
-    chosen = settings(Benchmark(dataset="digits", tasks=classes), samples=samples, seed=seed)
+def telling_tasks(classes=((0, 1), (2, 3, 4)), *, data=None, augmentation=NONE, seed=0, **values):
+    chosen = settings(Benchmark(dataset="digits", tasks=classes), seed=seed, **values)
     return cut_tasks(data or telling_data(), classes, chosen, augmentation)
 
 
@@ -70,30 +70,36 @@ def test_samples_of_a_class_depend_on_its_name_and_the_seed_alone():
     assert not torch.equal(other_seed.train.rows, first.train.rows)
 
 
-def test_a_fingerprint_tells_apart_which_images_are_kept():
-    prints = {telling_tasks(((0, 1),), samples=5, seed=seed)[0].fingerprint for seed in range(20)}
-    assert len(prints) == 20
-    assert telling_tasks(samples=5)[0].fingerprint in prints
+@pytest.mark.parametrize(
+    "used", [{"samples": 5}, {"validation": 0.25}, {"seed": 1, "samples": 1, "validation": 0.5}], ids=str
+)
+def test_a_fingerprint_is_of_all_images_whichever_a_run_uses(used):
+    every, some = telling_tasks(), telling_tasks(**used)
+    assert not torch.equal(every[0].train.rows, some[0].train.rows)
+    assert [task.fingerprint for task in every] == [task.fingerprint for task in some]
+    assert every[0].fingerprint != every[1].fingerprint
 
 
 @QUICK
-@given(part=st.sampled_from(["train", "test"]), place=st.integers(0, 59), pixel=st.integers(0, 63))
+@given(part=st.integers(0, 1), place=st.integers(0, 59), pixel=st.integers(0, 63))
 def test_a_fingerprint_depends_on_every_pixel(part, place, pixel):
-    (task,) = telling_tasks(((0, 1, 2, 3, 4, 5),))
-    split = getattr(task, part)
-    images = split.images.clone()
+    (task,) = telling_tasks(((0, 1, 2, 3, 4, 5),), samples=1)
+    whole = list(task.whole)
+    images = whole[part].images.clone()
     images.flatten(1)[place % len(images), pixel] += 100
-    assert replace(task, **{part: replace(split, images=images)}).fingerprint != task.fingerprint
+    whole[part] = replace(whole[part], images=images)
+    assert replace(task, whole=tuple(whole)).fingerprint != task.fingerprint
 
 
 def test_a_fingerprint_depends_on_the_labels_and_not_on_where_the_images_are(tmp_path, monkeypatch):
     task = telling_tasks()[0]
-    other = replace(task, train=replace(task.train, labels=task.train.labels.flip(0)))
+    train, test = task.whole
+    other = replace(task, whole=(replace(train, labels=train.labels.flip(0)), test))
     assert other.fingerprint != task.fingerprint
-    np.save(tmp_path / "images.npy", task.train.images.numpy())
+    np.save(tmp_path / "images.npy", train.images.numpy())
     mapped = torch.from_numpy(np.load(tmp_path / "images.npy", mmap_mode="c"))
     monkeypatch.setattr("datasets.data._BLOCK_BYTES", 100)
-    assert replace(task, train=replace(task.train, images=mapped)).fingerprint == task.fingerprint
+    assert replace(task, whole=(replace(train, images=mapped), test)).fingerprint == task.fingerprint
 
 
 def test_a_class_without_test_images_is_refused():

@@ -73,7 +73,7 @@ def test_the_runs_have_the_names_on_the_page(extended):
     named = re.findall(r"`(runs/[^`]+)`", (ROOT / "docs/extending.md").read_text())
     assert len(named) == 2
     for run_dir in named:
-        assert (folder / run_dir / "summary.json").exists()
+        assert (folder / run_dir / "run.json").exists()
 
 
 def test_the_new_setting_is_a_flag_kept_compared_and_at_work(extended):
@@ -137,7 +137,7 @@ def test_a_slurm_job_saves_its_state_queues_itself_again_and_goes_on(cluster):
     assert job.returncode == 3, err
     assert (folder / "queued").read_text() == "requeue 77_2\n"
     assert list(folder.glob("run/checkpoint/state_*.pt"))
-    assert not (folder / "run/summary.json").exists()
+    assert not (folder / "run/run.json").exists()
 
     job = start()
     out, err = job.communicate()

@@ -86,7 +86,7 @@ def test_where_and_how_are_not_compared(finished, run_dir, tmp_path):
 
 
 def test_going_on_with_other_threads_or_another_commit_warns_and_is_noted(finished, run_dir, capsys, monkeypatch):
-    (run_dir / "summary.json").unlink()
+    (run_dir / "run.json").unlink()
     monkeypatch.setattr("utils.program.commit", lambda: "abc123")
     torch.set_num_threads(2)
     assert run(*finished[1], "--threads", 2, "--run_dir", run_dir, "--resume") == 0
@@ -98,7 +98,7 @@ def test_going_on_with_other_threads_or_another_commit_warns_and_is_noted(finish
 
 
 def test_what_another_version_noted_is_kept_and_compared(finished, run_dir, capsys):
-    (run_dir / "summary.json").unlink()
+    (run_dir / "run.json").unlink()
     (entry,) = json.loads((run_dir / "env.json").read_text())
     older = entry | {"torch": "2.0", "gpus": [{"name": "A100"}]}
     del older["compiled"]
@@ -115,7 +115,7 @@ def test_what_another_version_noted_is_kept_and_compared(finished, run_dir, caps
 
 @pytest.mark.parametrize("content", ["", "{}", "[", "[1]", "null"])
 def test_a_damaged_list_of_invocations_is_kept_as_it_is(finished, run_dir, capsys, content):
-    (run_dir / "summary.json").unlink()
+    (run_dir / "run.json").unlink()
     (run_dir / "env.json").write_text(content)
     assert run(*finished[1], "--run_dir", run_dir, "--resume") == 0
     (warning,) = without_progress(capsys.readouterr().err)
@@ -146,10 +146,10 @@ def test_a_repository_of_another_user_tells_its_commit(tmp_path, monkeypatch):
     assert re.fullmatch("[0-9a-f]{12}", commit())
 
 
-@pytest.mark.parametrize("leftover", ["config.yaml", "config.yaml and zoo", "all but the summary"])
+@pytest.mark.parametrize("leftover", ["config.yaml", "config.yaml and zoo", "all but run.json"])
 def test_a_run_killed_as_it_begins_or_ends_goes_on(finished, run_dir, tmp_path, leftover):
-    if leftover == "all but the summary":
-        (run_dir / "summary.json").unlink()
+    if leftover == "all but run.json":
+        (run_dir / "run.json").unlink()
         killed = run_dir
     else:
         killed = tmp_path / "killed"
@@ -162,17 +162,17 @@ def test_a_run_killed_as_it_begins_or_ends_goes_on(finished, run_dir, tmp_path, 
     assert results_of(killed) == results_of(finished[0])
 
 
-def test_a_run_killed_between_its_summary_and_the_removal_of_its_states_leaves_none_behind(finished, run_dir):
+def test_a_run_killed_between_run_json_and_the_removal_of_its_states_leaves_none_behind(finished, run_dir):
     (run_dir / "checkpoint").mkdir()
     shutil.copy(run_dir / "zoo/state.pt", run_dir / "checkpoint/state_000012.pt")
-    (run_dir / "summary.json").unlink()
+    (run_dir / "run.json").unlink()
     assert run(*finished[1], "--run_dir", run_dir, "--resume") == 0
     assert not (run_dir / "checkpoint").exists()
     assert results_of(run_dir) == results_of(finished[0])
 
 
 def test_files_that_are_made_from_the_state_are_made_anew(finished, run_dir):
-    for name in ("summary.json", "accuracy.csv", "accuracy.png", "zoo/zoo.json", "env.json"):
+    for name in ("run.json", "accuracy.csv", "accuracy.png", "zoo/zoo.json", "env.json"):
         (run_dir / name).unlink()
     assert run(*finished[1], "--run_dir", run_dir, "--resume") == 0
     assert results_of(run_dir) == results_of(finished[0])
@@ -181,7 +181,7 @@ def test_files_that_are_made_from_the_state_are_made_anew(finished, run_dir):
 
 @pytest.mark.parametrize("damage", [b"", b'{"round": 4, "ta', b"{}\n"])
 def test_a_line_that_was_being_written_is_cut_off(finished, run_dir, damage):
-    (run_dir / "summary.json").unlink()
+    (run_dir / "run.json").unlink()
     for name in ("rounds.jsonl", "accuracy.csv"):
         (run_dir / name).write_bytes((run_dir / name).read_bytes() + damage)
     assert run(*finished[1], "--run_dir", run_dir, "--resume") == 0
@@ -190,7 +190,7 @@ def test_a_line_that_was_being_written_is_cut_off(finished, run_dir, damage):
 
 @pytest.mark.parametrize("content", [None, b"", b'{"round": 0}\n', b"\x00" * 9000])
 def test_rounds_that_are_lost_are_named_and_nothing_is_changed(finished, run_dir, capsys, content):
-    (run_dir / "summary.json").unlink()
+    (run_dir / "run.json").unlink()
     (run_dir / "rounds.jsonl").unlink()
     if content is not None:
         (run_dir / "rounds.jsonl").write_bytes(content)
@@ -203,13 +203,19 @@ def test_rounds_that_are_lost_are_named_and_nothing_is_changed(finished, run_dir
     assert content_of(run_dir) == before
 
 
-@pytest.mark.parametrize("lost", ["zoo/state.pt", "zoo/state.pt summary.json", "zoo"])
-def test_a_run_whose_state_is_lost_is_not_silently_done_again(finished, run_dir, capsys, lost):
+@pytest.mark.parametrize("lost", ["zoo/state.pt", "zoo/state.pt run.json"])
+def test_a_run_whose_state_is_lost_is_complete_or_refused_and_never_silently_done_again(
+    finished, tmp_path, capsys, lost
+):
+    run_dir = tmp_path / "run"
+    flags = [*finished[1], "--run_dir", run_dir, "--resume"]
+    assert run(*flags, "--num_rounds", 2) == 0
     for name in lost.split():
-        path = run_dir / name
-        shutil.rmtree(path) if path.is_dir() else path.unlink()
+        (run_dir / name).unlink()
     before = content_of(run_dir)
-    assert run(*finished[1], "--run_dir", run_dir, "--resume") == 2
+    assert run(*flags, "--num_rounds", 2) == (2 if "run.json" in lost else 0)
+    capsys.readouterr()
+    assert run(*flags) == 2  # it cannot grow
     (line,) = capsys.readouterr().err.splitlines()
     assert "zoo/state.pt: missing" in line
     assert "--overwrite" in line
@@ -233,7 +239,7 @@ def test_divergence_ends_the_run_with_the_rounds_before_it_kept(tmp_path, capsys
     (errors,) = without_progress(capsys.readouterr().err)
     assert "round 0, epoch 0: the training loss is not finite" in errors
     assert "--lr" in errors
-    assert not (tmp_path / "run/summary.json").exists()
+    assert not (tmp_path / "run/run.json").exists()
 
 
 @pytest.mark.parametrize(
@@ -307,7 +313,7 @@ def test_a_run_that_was_killed_while_it_grew_goes_on_growing_and_does_not_grow_f
     wait_for(program, lambda: num_rounds_done(run_dir) == 2)
     program.kill()
     program.communicate()
-    assert not (run_dir / "summary.json").exists()
+    assert not (run_dir / "run.json").exists()
     capsys.readouterr()
     assert run(*flags) == 2
     assert "num_rounds 4 (the run has 3)" in capsys.readouterr().err
@@ -320,7 +326,7 @@ def test_a_run_that_was_killed_while_it_grew_goes_on_growing_and_does_not_grow_f
 def test_a_run_that_was_killed_as_it_began_to_grow_goes_on_growing(finished, tmp_path):
     run_dir = tmp_path / "run"
     assert run(*finished[1], "--num_rounds", 2, "--run_dir", run_dir) == 0
-    (run_dir / "summary.json").unlink()
+    (run_dir / "run.json").unlink()
     shutil.copy(finished[0] / "config.yaml", run_dir)  # what growing writes first
     assert run(*finished[1], "--run_dir", run_dir, "--resume") == 0
     assert results_of(run_dir) == results_of(finished[0])

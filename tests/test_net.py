@@ -9,7 +9,7 @@ from net.multihead import MultiHead, normalise
 from net.saved_zoo import SavedZoo
 from net.smallconv import SmallConv
 from utils.errors import UserError
-from utils.records import ZooInfo
+from utils.rounds import ZooInfo
 
 # Parameters of the backbone, and of one head: (model, (C, H, W), classes) -> (backbone, head). From the definitions.
 GOLDEN = {

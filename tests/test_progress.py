@@ -8,7 +8,7 @@ import pytest
 from tests.small_runs import settings
 from utils import logger
 from utils.logger import Progress, Screen
-from utils.records import RoundSize
+from utils.rounds import RoundSize
 
 PLAN = [RoundSize(1, 100, 0), RoundSize(2, 300, 0)]
 CHOSEN = settings(((0, 1), (2, 3)), epochs=2)

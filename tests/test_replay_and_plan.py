@@ -13,7 +13,7 @@ from modelzoo import ModelZoo
 from tests.small_runs import settings
 from tests.tiny_zoo import at_round, grown, make_tasks, recomputed, records, weights_digest
 from utils.errors import UserError
-from utils.records import Round
+from utils.rounds import Round
 
 # ---- limited replay
 

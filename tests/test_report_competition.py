@@ -6,7 +6,7 @@ import pytest
 from tests.make_runs import COLUMN, continual
 from tests.small_reports import make_suite_runs, write_report_suite
 from utils.report import __main__ as report
-from utils.report.records import read_labelled_csv
+from utils.suite.file import read_labelled_csv
 
 
 def competition_suite(tmp_path, matrix, **pair):
@@ -48,7 +48,7 @@ def test_competition_matches_by_name(every_image, tmp_path, capsys):
     assert "0+1" not in text  # the matrix shows the pairs, no table does
     matrix = read_labelled_csv(tmp_path / "runs/report/competition.csv")
     assert list(matrix) == list(matrix.index) == ["0 and 1", "2 and 3", "4 and 5"]
-    np.testing.assert_allclose(matrix, [[0, 0.01, 0.02], [0.03, 0, 0.04], [0.05, 0.06, 0]])
+    np.testing.assert_allclose(matrix, [[np.nan, 0.01, 0.02], [0.03, np.nan, 0.04], [0.05, 0.06, np.nan]])
     assert (tmp_path / "runs/report/competition.png").exists()
 
 
@@ -59,6 +59,13 @@ def test_a_pair_that_was_not_run_is_told(tmp_path, capsys):
     path = competition_suite(tmp_path, SOME_MATRIX)
     assert report_competition(path, {"0+1": [0.51, 0.61], "0+2": [0.51, 0.71]}) == 0
     assert "3 tasks, 1 seed, 1 pair not run: mean gain" in capsys.readouterr().out
+
+
+def test_tasks_alone_without_a_pair_have_no_matrix(tmp_path, capsys):
+    assert report_competition(competition_suite(tmp_path, SOME_MATRIX), {}) == 0
+    text = capsys.readouterr().out
+    assert "Task competition" not in text
+    assert "Not run: 3 of 4 planned runs (Multi-Head / 0+1; Multi-Head / 0+2; Multi-Head / 1+2)" in text
 
 
 def test_some_pairs_are_compared_with_the_same_entries(tmp_path, capsys):
@@ -75,8 +82,11 @@ def test_single_seeds_are_told_too(tmp_path, capsys):
     assert report_competition(path, first, second) == 0
     text = capsys.readouterr().out
     assert "3 tasks, 2 seeds: mean gain by a second task +1.67 points" in text
-    assert "seed 0: mean gain +3.50, correlation +1.000; seed 1: mean gain -2.75, correlation -1.000." in text
-    assert "Correlation of two seeds: 0 and 1: -1.000." in text
+    rows = [line.split() for line in text.splitlines() if line.startswith("seed ")]
+    assert rows == [
+        ["seed", "0", "+1.000", "-1.000", "+1.000", "+3.50"],
+        ["seed", "1", "-1.000", "+1.000", "-1.000", "-2.75"],
+    ]
 
 
 def test_what_a_row_has_in_common_is_taken_out(tmp_path, capsys):
@@ -96,12 +106,12 @@ def test_what_a_row_has_in_common_is_taken_out(tmp_path, capsys):
 def test_a_competition_that_does_not_fit(tmp_path, capsys, monkeypatch, matrix, pair, message):
     monkeypatch.chdir(tmp_path)
     (tmp_path / "other.yaml").write_text("dataset: digits\ntasks: [[0, 2], [2, 3]]\ntask_names: [x, 2 and 3]\n")
-    assert report_competition(competition_suite(tmp_path, matrix, **pair)) == 2
+    assert report_competition(competition_suite(tmp_path, matrix, **pair), {"0+1": [0.51, 0.61]}) == 2
     assert message in capsys.readouterr().err
 
 
 def test_a_competition_has_a_published_name_for_each_task(tmp_path, capsys):
     path = competition_suite(tmp_path, SOME_MATRIX)
     path.write_text(path.read_text().replace("    C: 4 and 5\n", ""))
-    assert report_competition(path) == 2
+    assert report_competition(path, {"0+1": [0.51, 0.61]}) == 2
     assert "published.csv for the tasks 4 and 5\n" in capsys.readouterr().err

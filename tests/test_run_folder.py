@@ -17,9 +17,10 @@ import torch
 from net.saved_zoo import SavedZoo
 from tests.small_runs import FOUR_TASKS, content_of, rounds_of, run, start, tiny_flags
 from utils.config import FORMAT, read_settings
+from utils.finished_run import FinishedRun
 from utils.metrics import METRICS
-from utils.records import Record
-from utils.run_folder import is_locked, lock_holder
+from utils.rounds import Record
+from utils.run_folder import is_locked, lock_holder, read_finished_run
 
 CONTINUAL = ("--continual", "--tasks_per_round", "2")
 
@@ -31,7 +32,7 @@ def test_a_finished_run_holds_what_the_design_promises(finished):
     folder, _ = finished
     names = {str(path.relative_to(folder)) for path in folder.rglob("*") if path.is_file()}
     learners = {f"zoo/learner_00{i}.pt" for i in range(4)}
-    readable = {"config.yaml", "env.json", "log.txt", "rounds.jsonl", "accuracy.csv", "accuracy.png", "summary.json"}
+    readable = {"config.yaml", "env.json", "log.txt", "rounds.jsonl", "accuracy.csv", "accuracy.png", "run.json"}
     assert names == readable | learners | {"zoo/zoo.json", "zoo/state.pt", ".lock"}
     assert not (folder / "checkpoint").exists()
     assert (folder / "accuracy.png").read_bytes().startswith(b"\x89PNG")
@@ -80,12 +81,14 @@ def test_the_table_is_r_with_gaps_where_a_task_has_not_arrived(finished):
         assert row == [str(record["round"]), *("" if value is None else repr(value) for value in expected)]
 
 
-def test_the_summary_is_the_metrics_of_the_table(finished):
+def test_run_json_holds_the_table_the_draws_the_settings_and_the_data(finished):
     folder, _ = finished
     r = [[record["accuracy"].get(str(t)) for t in range(4)] for record in rounds_of(folder)]
-    summary = json.loads((folder / "summary.json").read_text())
-    assert summary["final_accuracy"] == r[3]
-    metrics = summary["metrics"]
+    finished_run = json.loads((folder / "run.json").read_text())
+    assert list(finished_run) == list(FinishedRun.model_fields)
+    assert (finished_run["format"], finished_run["scored_on"]) == (FORMAT, "test")
+    assert finished_run["accuracy"] == r
+    metrics = finished_run["metrics"]
     assert list(metrics) == list(METRICS)
     assert metrics["average_accuracy"] == pytest.approx(sum(r[3]) / 4)
     assert metrics["learning_accuracy"] == pytest.approx(sum(r[t][t] for t in range(4)) / 4)
@@ -93,15 +96,20 @@ def test_the_summary_is_the_metrics_of_the_table(finished):
         sum(max(r[i][t] for i in range(t, 4)) - r[3][t] for t in range(4)) / 4
     )
     assert metrics["backward_transfer"] == pytest.approx(sum(r[3][t] - r[t][t] for t in range(3)) / 3)
-    assert summary["num_rounds"] == 4
-    assert summary["elapsed_sec"] > 0
-    assert 0.05 < summary["peak_mem_gb"] < 20
-    assert list(summary) == "scored_on metrics final_accuracy cost num_rounds elapsed_sec peak_mem_gb".split()
+    assert finished_run["tasks_drawn"] == [record["tasks"] for record in rounds_of(folder)]
+    assert finished_run["elapsed_sec"] > 0
+    assert 0.05 < finished_run["peak_mem_gb"] < 20
+    zoo = json.loads((folder / "zoo/zoo.json").read_text())
+    assert finished_run["data"] == [task["fingerprint"] for task in zoo["tasks"]]
+    assert finished_run["invocations"] == json.loads((folder / "env.json").read_text())
+    assert str(folder.parent) not in json.dumps(finished_run["settings"])  # where the data lie is not told
+    assert read_finished_run(folder).settings.differences(read_settings(folder / "config.yaml")) == {}
+    assert np.array_equal(read_finished_run(folder).matrix, np.array(r, dtype=float), equal_nan=True)
 
 
 def test_the_cost_is_counted(finished):
     folder, _ = finished
-    rounds, cost = rounds_of(folder), json.loads((folder / "summary.json").read_text())["cost"]
+    rounds, cost = rounds_of(folder), json.loads((folder / "run.json").read_text())["cost"]
     learners = [sum(task_id in record["tasks"] for record in rounds) for task_id in range(4)]
     assert sum(learners) == 1 + 2 + 2 + 2
     zoo = json.loads((folder / "zoo/zoo.json").read_text())
@@ -121,30 +129,26 @@ def test_the_cost_is_counted(finished):
 )
 def test_images_are_stored_only_where_they_may_be_replayed(finished, tmp_path, flags, stored):
     assert run(*finished[1], *flags, "--run_dir", tmp_path / "run") == 0
-    assert json.loads((tmp_path / "run/summary.json").read_text())["cost"]["images_stored"] == stored
+    assert json.loads((tmp_path / "run/run.json").read_text())["cost"]["images_stored"] == stored
 
 
-def test_multi_task_summaries_hold_no_metric_of_arrival(tmp_path):
-    assert run(*tiny_flags(tmp_path), "--tasks_per_round", 2, "--num_rounds", 1, "--run_dir", tmp_path / "run") == 0
-    summary = json.loads((tmp_path / "run/summary.json").read_text())
-    assert len(summary["final_accuracy"]) == 4
-    assert list(summary["metrics"]) == ["average_accuracy"]
-
-
-def test_with_fewer_rounds_the_metrics_are_over_the_tasks_seen(finished, tmp_path):
-    whole, flags = finished
-    assert run(*flags, "--num_rounds", 2, "--run_dir", tmp_path / "run") == 0
-    summary = json.loads((tmp_path / "run/summary.json").read_text())
-    assert len(summary["final_accuracy"]) == 2
-    assert rounds_of(tmp_path / "run") == rounds_of(whole)[:2]
-
-
-def test_with_one_task_the_last_two_metrics_are_missing(tmp_path):
-    flags = tiny_flags(tmp_path, tasks=((0, 1),))
-    assert run(*flags, "--continual", "--run_dir", tmp_path / "run") == 0
-    summary = json.loads((tmp_path / "run/summary.json").read_text())
-    assert list(summary["metrics"]) == ["average_accuracy", "learning_accuracy", "forgetting"]
-    assert summary["metrics"]["forgetting"] == 0
+@pytest.mark.parametrize(
+    ("tasks", "flags", "num_seen", "metrics"),
+    [
+        (FOUR_TASKS, ["--num_rounds", "1"], [4], ["average_accuracy"]),
+        (FOUR_TASKS, ["--continual", "--num_rounds", "2"], [1, 2], list(METRICS)),
+        (FOUR_TASKS[:1], ["--continual"], [1], ["average_accuracy", "learning_accuracy", "forgetting"]),
+    ],
+    ids=["multi-task", "fewer rounds", "one task"],
+)
+def test_metrics_are_of_the_tasks_seen_and_only_those_that_have_a_meaning(tmp_path, tasks, flags, num_seen, metrics):
+    assert run(*tiny_flags(tmp_path, tasks), "--tasks_per_round", 2, *flags, "--run_dir", tmp_path / "run") == 0
+    finished_run = read_finished_run(tmp_path / "run")
+    gaps = [[value is None for value in row] for row in finished_run.accuracy]
+    assert gaps == [[task_id >= seen for task_id in range(len(tasks))] for seen in num_seen]
+    assert list(finished_run.metrics) == metrics
+    final = finished_run.accuracy[-1][: num_seen[-1]]
+    assert finished_run.metrics["average_accuracy"] == pytest.approx(sum(final) / len(final))
 
 
 def test_the_zoo_says_of_each_learner_its_tasks_votes_and_size(finished):
@@ -164,7 +168,7 @@ def test_the_loaded_zoo_gives_the_numbers_of_the_end_of_training(finished):
     folder, _ = finished
     zoo = SavedZoo.load(folder)
     arrays = np.load(folder.parent / "tiny.npz")
-    final = json.loads((folder / "summary.json").read_text())["final_accuracy"]
+    final = read_finished_run(folder).accuracy[-1]
     for task_id, classes in enumerate(FOUR_TASKS):
         images = np.concatenate([arrays["x_test"][arrays["y_test"] == c] for c in classes])
         probabilities = zoo.predict(images, task_id)
@@ -182,7 +186,7 @@ def test_a_run_in_hand_is_not_taken_from_its_process_and_a_dead_ones_lock_does_n
     assert program.stdout.readline().startswith("round   0")
     program.send_signal(signal.SIGSTOP)
     assert (tmp_path / "run/accuracy.png").read_bytes().startswith(b"\x89PNG")  # from the first round on
-    assert not (tmp_path / "run/summary.json").exists()
+    assert not (tmp_path / "run/run.json").exists()
     before = content_of(tmp_path / "run")
     for more in ([], ["--resume"], ["--overwrite"]):
         assert run(*flags, *more) == 2
@@ -223,7 +227,7 @@ LEAVE_A_LOCK = "import filelock, os, sys; lock = filelock.SoftFileLock(sys.argv[
 @pytest.mark.filterwarnings("ignore:flock not supported")
 def test_where_a_file_system_has_no_locks_a_file_is_the_lock(finished, run_dir, monkeypatch, capsys):
     locks_answer(monkeypatch, errno.ENOSYS)
-    (run_dir / "summary.json").unlink()
+    (run_dir / "run.json").unlink()
     flags = [*finished[1], "--run_dir", run_dir, "--resume"]
     (run_dir / ".lock").write_text("77\nanother_host\n")  # whether that process is alive cannot be seen from here
     before = content_of(run_dir)

@@ -2,6 +2,7 @@
 
 import json
 import os
+import re
 import signal
 import socket
 import subprocess
@@ -16,14 +17,15 @@ import filelock
 import pytest
 
 from tests.make_runs import COLUMN, CONV, ROOT, write_suite
-from tests.small_runs import write_benchmark
+from tests.small_runs import settings, write_benchmark
 from utils.errors import StopSignal, UserError
 from utils.run_folder import is_locked
 from utils.suite import __main__ as suite
 from utils.suite import on_ray
 from utils.suite import run as suite_run
 from utils.suite.command import Command, read_command
-from utils.suite.run import Job, run_command
+from utils.suite.file import Run
+from utils.suite.run import run_command
 
 # ---------------------------------------------------------------------------------------------------------------------
 # A run, by a program that does not take seconds to begin
@@ -43,7 +45,7 @@ with filelock.FileLock(run_dir / ".lock", timeout=0):
         signal.signal(signal.SIGTERM, lambda *_: sys.exit(3))
         (run_dir / "state").write_text("begun")
         time.sleep(60)
-    (run_dir / "summary.json").write_text('{"elapsed_sec": 1.0}')
+    (run_dir / "run.json").write_text("{}")
 """
 
 
@@ -52,11 +54,12 @@ def stand_in(tmp_path, monkeypatch):
     (tmp_path / "program.py").write_text(STAND_IN)
     monkeypatch.setattr(suite_run, "PROGRAM", tmp_path / "program.py")
 
-    def job(what: str, name: str = "s0") -> Job:
-        run_dir = tmp_path / "runs" / name
-        return Job(f"{what} {name}", run_dir, (what, "--run_dir", str(run_dir)))
+    def planned(what: str, seed: int = 0) -> Run:
+        run_dir = tmp_path / f"runs/s{seed}"
+        run_dir.parent.mkdir(exist_ok=True)
+        return Run(what, "B", seed, settings(), run_dir, (what, "--run_dir", str(run_dir)))
 
-    return job
+    return planned
 
 
 def wait_for(path: Path, sec: float = 60) -> None:
@@ -76,28 +79,28 @@ def test_a_run_that_is_to_stop_gets_the_signal_once_and_its_time(stand_in):
     assert not is_locked(job.run_dir)
 
 
-def run_jobs(jobs, num_slots=2):
+def run_all(runs, num_slots=2):
     pool = suite_run.LocalPool([{}] * num_slots)
     try:
         stop = StopSignal()
         stop.defer()
-        return suite.run_all(jobs, pool, stop, record=lambda job: None)
+        return suite.run_all(runs, pool, stop)
     finally:
         pool.close()
 
 
 def test_a_failed_run_does_not_stop_the_others(stand_in, capsys):
-    count = run_jobs([stand_in("do", "s0"), stand_in("fail", "s1"), stand_in("die", "s2"), stand_in("do", "s3")])
+    count = run_all([stand_in("do", 0), stand_in("fail", 1), stand_in("die", 2), stand_in("do", 3)])
     assert count == {"done": 2, "failed": 2}
     lines = capsys.readouterr().out.splitlines()
-    assert {"begins   do s3", "         exit status 1", "         a mistake"} <= set(lines)
+    assert {"begins   do / B / seed 3", "         exit status 1", "         a mistake"} <= set(lines)
     assert "         Died: killed by signal 9; the suite, started again, goes on with it" in lines
-    assert any(line.startswith("failed   fail s1   [") for line in lines)
+    assert any(line.startswith("failed   fail / B / seed 1   [") for line in lines)
     assert lines[-1].endswith("[4 of 4]") or "         log: " in lines[-1]
 
 
 def test_a_folder_that_another_process_writes_is_waited_for_while_other_runs_go_on(stand_in, monkeypatch, capsys):
-    taken, other = stand_in("do", "s0"), stand_in("do", "s1")
+    taken, other = stand_in("do", 0), stand_in("do", 1)
     monkeypatch.setattr(suite_run, "POLL_SEC", 0.01)
     taken.run_dir.mkdir(parents=True)
     lock = taken.run_dir / ".lock"
@@ -106,17 +109,17 @@ def test_a_folder_that_another_process_writes_is_waited_for_while_other_runs_go_
         with filelock.FileLock(lock):
             lock.write_text("77\nnode7\n")
             held.set()
-            wait_for(other.run_dir / "summary.json")
-            assert not (taken.run_dir / "summary.json").exists()
+            wait_for(other.run_dir / "run.json")
+            assert not (taken.run_dir / "run.json").exists()
 
     held = threading.Event()
     with ThreadPoolExecutor(1) as threads:
         holding = threads.submit(hold)
         held.wait()
-        assert run_jobs([taken, other], num_slots=1) == {"done": 2}
+        assert run_all([taken, other], num_slots=1) == {"done": 2}
         holding.result()
     (waits,) = [line for line in capsys.readouterr().out.splitlines() if not line.startswith(("begins", "done"))]
-    assert waits.startswith("waits    do s0, for process 77 on node7, since ")
+    assert waits.startswith("waits    do / B / seed 0, for process 77 on node7, since ")
     assert waits.endswith(f"; if it has died, delete {lock}")
 
 
@@ -130,7 +133,7 @@ def test_a_signal_to_the_suite_stops_its_runs(stand_in, name):
 
     with ThreadPoolExecutor(1) as threads:
         threads.submit(send)
-        assert run_jobs([job]) == {"stopped": 1}
+        assert run_all([job]) == {"stopped": 1}
 
 
 # ---------------------------------------------------------------------------------------------------------------------
@@ -176,16 +179,15 @@ def test_a_suite_end_to_end(tmp_path):
     here = {"benchmark": str(write_benchmark(tmp_path, per_class=8)), "recipe": str(CONV), "flags": "--task_ids 0"}
     columns = {"Here": here, "Damaged": here | {"flags": "--task_ids 0 --model nonsense"}}
     path = write_suite(tmp_path / "try.yaml", columns=columns, rows={"Isolated": "--continual --tasks_per_round 1"})
-    status, out, err = finish(path, "--no_download", "--records", "recorded")
+    status, out, err = finish(path, "--no_download")
     assert (status, err) == (1, "")
     assert "failed   Isolated / Damaged / seed 0" in out
     assert "exit status 2" in out
     assert "model: expected one of" in out
     assert "2 runs: 0 were complete before, 1 done, 1 failed" in out
-    assert f"the table: python {ROOT}/utils/report --suite {path} --records recorded\n" in out
-    assert len((tmp_path / "recorded/runs.csv").read_text().splitlines()) == 2
+    assert f"the table: python {ROOT}/utils/report --suite {path}\n" in out
     folder = tmp_path / "runs/try/isolated"
-    assert (folder / "here/s0/summary.json").exists()
+    assert (folder / "here/s0/run.json").exists()
     assert begun(folder / "here/s0.log") == 1
     assert "--no_download" in (folder / "here/s0.log").read_text()
     (tmp_path / "tiny.npz").unlink()
@@ -202,8 +204,9 @@ def test_data_that_are_missing_are_told_before_any_run_begins(tmp_path):
     status, out, err = finish(path, "--no_download", "--data_dir", str(tmp_path / "data"))
     assert (status, out) == (2, "")
     first, second, last = err.splitlines()
-    assert {line.partition(".yaml: ")[0].rpartition("/")[2] for line in (first, second)} == {*names[:2]}
-    assert last.startswith("utils.suite: no run was started")
+    assert first.startswith("modelzoo.py: mnist: expected ")
+    assert second.startswith(f"modelzoo.py: {tmp_path}/data/mini_imagenet/mini-imagenet-cache-train.pkl: expected ")
+    assert re.fullmatch(r"utils.suite: no run was started, .*: \S+split_mnist.yaml, \S+split_miniimagenet.yaml", last)
     assert [path.name for path in tmp_path.iterdir() if path.name not in ("utils", "datasets")] == ["try.yaml"]
 
 

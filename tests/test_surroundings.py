@@ -55,7 +55,7 @@ def test_images_are_decoded_behind_a_closed_screen(tmp_path):
     files = write_yaml(tmp_path / "pets.yaml", **values, task_names=["$x_1$ é 鱼"]), write_recipe(tmp_path)
     flags = ["--data_config", files[0], "--hp_config", files[1], "--epochs", "1", "--data_dir", tmp_path / "data"]
     assert by_shell([*MODELZOO, *flags, "--run_dir", tmp_path / "run"], "<&- >&- 2>&-")[0] == 0
-    assert (tmp_path / "run/summary.json").exists()
+    assert (tmp_path / "run/run.json").exists()
     assert (tmp_path / "run/accuracy.png").exists()
 
 

@@ -15,6 +15,7 @@ from PIL import Image
 import modelzoo
 from tests.small_runs import (
     ROOT,
+    change,
     class_images,
     digits_flags,
     rounds_of,
@@ -44,49 +45,44 @@ def test_configurations_of_the_released_code_run(tmp_path):
 def test_the_bundled_digits_need_no_data(tmp_path):
     flags = [*digits_flags(), "--continual", "--data_dir", tmp_path / "nothing", "--run_dir", tmp_path / "run"]
     assert run(*flags) == 0
-    assert json.loads((tmp_path / "run/summary.json").read_text())["metrics"]["average_accuracy"] > 0.6
+    assert json.loads((tmp_path / "run/run.json").read_text())["metrics"]["average_accuracy"] > 0.6
 
 
 # ---- a zoo that was grown
 
 
 @pytest.mark.parametrize("mode", ["finished", "multi_task"])
-def test_evaluation_equals_the_summary(request, capsys, mode):
+def test_evaluation_equals_run_json(request, capsys, mode):
     run_dir, _ = request.getfixturevalue(mode)
     capsys.readouterr()
     assert run("--evaluate", run_dir) == 0
     *rows, last = capsys.readouterr().out.splitlines()[1:]
-    final = json.loads((run_dir / "summary.json").read_text())["final_accuracy"]
+    final = json.loads((run_dir / "run.json").read_text())["accuracy"][-1]
     assert [row.split()[-1] for row in rows] == [f"{accuracy:.2%}" for accuracy in final]
-    assert last == f"4 of 4 tasks as in {run_dir / 'summary.json'}"
+    assert last == f"4 of 4 tasks as in {run_dir / 'run.json'}"
 
 
-def test_evaluation_finds_an_accuracy_that_differs(finished, tmp_path, capsys):
-    shutil.copytree(finished[0], tmp_path / "run")
-    summary = json.loads((tmp_path / "run/summary.json").read_text())
-    summary["final_accuracy"][2] -= 0.1
-    (tmp_path / "run/summary.json").write_text(json.dumps(summary))
-    assert run("--evaluate", tmp_path / "run") == 1
+def test_evaluation_finds_an_accuracy_that_differs(run_dir, capsys):
+    change(run_dir / "run.json", "accuracy", -1, 2, to=0.12)
+    assert run("--evaluate", run_dir) == 1
     printed = capsys.readouterr().out.splitlines()
     assert ["DIFFERS" in line for line in printed] == [False, False, False, True, False, False]
     assert printed[-1].startswith("3 of 4 tasks")
 
 
-def test_evaluation_finds_learners_that_were_changed(finished, tmp_path, capsys):
-    shutil.copytree(finished[0], tmp_path / "run")
-    for path in (tmp_path / "run/zoo").glob("learner_*.pt"):
+def test_evaluation_finds_learners_that_were_changed(run_dir, capsys):
+    for path in (run_dir / "zoo").glob("learner_*.pt"):
         weights = torch.load(path, weights_only=True)
         weights["heads.weight"] = -weights["heads.weight"]
         torch.save(weights, path)
-    assert run("--evaluate", tmp_path / "run") == 1
+    assert run("--evaluate", run_dir) == 1
     assert "DIFFERS" in capsys.readouterr().out
 
 
-def test_evaluation_of_a_run_that_is_not_complete_is_refused(finished, tmp_path, capsys):
-    shutil.copytree(finished[0], tmp_path / "run")
-    (tmp_path / "run/summary.json").unlink()
-    assert run("--evaluate", tmp_path / "run") == 2
-    assert "expected the summary of a complete run" in capsys.readouterr().err
+def test_evaluation_of_a_run_that_is_not_complete_is_refused(run_dir, capsys):
+    (run_dir / "run.json").unlink()
+    assert run("--evaluate", run_dir) == 2
+    assert "run.json: expected what is written at the end of a run, but it is missing" in capsys.readouterr().err
 
 
 @pytest.mark.parametrize("task", ["3", "task 3"])
@@ -201,7 +197,7 @@ def test_a_screen_or_a_setting_of_figures_or_of_python_stops_no_run(tmp_path, en
     words = ["--data_config", benchmark, "--hp_config", write_recipe(tmp_path), "--epochs", 1, "--threads", 1]
     command = shlex.join([sys.executable, "modelzoo.py", *map(str, words), "--run_dir", str(tmp_path / "run")])
     subprocess.run(["bash", "-c", f"{command} {redirection}"], cwd=ROOT, env=os.environ | environment, check=True)
-    assert (tmp_path / "run/summary.json").exists()
+    assert (tmp_path / "run/run.json").exists()
     assert (tmp_path / "run/accuracy.png").exists()
 
 

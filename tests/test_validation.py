@@ -8,7 +8,7 @@ import torch
 
 from datasets.data import Augmentation, ImageData, cut_tasks
 from tests.make_data import settings
-from tests.small_runs import class_images, run, tiny_flags, write_npz
+from tests.small_runs import class_images, run, tiny_flags
 from utils.config import Benchmark
 from utils.errors import UserError
 
@@ -65,20 +65,12 @@ def test_a_run_says_what_it_was_scored_on_and_does_not_look_at_test_images(tmp_p
     printed = capsys.readouterr().out
     assert printed.startswith("round   0 of 4   validation ")
     assert "34% of each class's training images" in printed
-    assert json.loads((tmp_path / "one/summary.json").read_text())["scored_on"] == "validation"
+    assert json.loads((tmp_path / "one/run.json").read_text())["scored_on"] == "validation"
+    assert run("--evaluate", tmp_path / "one") == 0
     with np.load(tmp_path / "tiny.npz") as archive:
         arrays = dict(archive)
     arrays["x_test"] = 255 - arrays["x_test"]
     np.savez(tmp_path / "tiny.npz", **arrays)
     assert run(*flags, "--run_dir", tmp_path / "two") == 0
     assert (tmp_path / "one/accuracy.csv").read_bytes() == (tmp_path / "two/accuracy.csv").read_bytes()
-    assert run("--evaluate", tmp_path / "one") == 0
-    write_npz(tmp_path / "tiny.npz", num_classes=8, seed=1)
-    assert run("--evaluate", tmp_path / "one") == 1
-
-
-def test_a_run_without_it_is_scored_on_test_images(tmp_path, capsys):
-    flags = [*tiny_flags(tmp_path), "--num_rounds", "1", "--run_dir", tmp_path / "run"]
-    assert run(*flags) == 0
-    assert "test " in capsys.readouterr().out.splitlines()[0]
-    assert json.loads((tmp_path / "run/summary.json").read_text())["scored_on"] == "test"
+    assert run("--evaluate", tmp_path / "one") == 1  # of a run's data every image counts

@@ -5,7 +5,7 @@ import torch
 from datasets.data import Augmentation, ImageData, cut_tasks
 from modelzoo import ModelZoo
 from tests.small_runs import FOUR_TASKS, class_images, digest, settings
-from utils.records import Round
+from utils.rounds import Round
 
 
 def make_tasks(classes=FOUR_TASKS, *, per_class=6, augmentation=None, seed=0):

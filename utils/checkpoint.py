@@ -11,7 +11,7 @@ from typing import Any
 from utils.config import METHODS, Benchmark, Settings
 from utils.errors import UserError, in_one_line, short
 from utils.files import write_whole
-from utils.records import TaskInfo
+from utils.rounds import TaskInfo
 
 DIGEST_BYTES = 32
 STATES_KEPT = 2  # the newest, and the one before it in case the newest is damaged

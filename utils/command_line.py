@@ -16,7 +16,7 @@ from utils.config import (
     Settings,
     methods_with,
     read_benchmark,
-    read_recipe,
+    read_file,
     read_settings,
     validate,
 )
@@ -170,7 +170,7 @@ def _recipe(given: dict[str, Any], before: dict[str, Any]) -> dict[str, Any]:
     recipe, name, changed = before.get("recipe"), before.get("recipe_name"), before.get("changed", ())
     if recipe is None or "hp_config" in given:
         path = given.pop("hp_config", Path("config/hyperparam/wrn.yaml"))
-        recipe, name, changed = read_recipe(path), path.stem, ()
+        recipe, name, changed = read_file(Recipe, path), path.stem, ()
     flags = {key: read_value(given.pop(key)) for key in Recipe.model_fields if key in given}
     result = validate(Recipe, recipe.model_dump() | flags)
     changed = [key for key in Recipe.model_fields if key in changed or getattr(result, key) != getattr(recipe, key)]

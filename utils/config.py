@@ -6,12 +6,14 @@ Nothing here imports torch, so that a whole suite of runs is checked in an insta
 import os
 import re
 from collections.abc import Sequence
+from dataclasses import dataclass
 from importlib.util import find_spec
 from pathlib import Path
 from typing import Annotated, Any, Literal, NamedTuple, TypeVar
 from unicodedata import normalize
 
 from pydantic import AfterValidator, BaseModel, Field, StrictInt, StrictStr, ValidationError, model_validator
+from pydantic.types import StringConstraints
 
 from utils.errors import UserError, short
 from utils.program import ROOT
@@ -20,6 +22,8 @@ from utils.yaml_files import read_yaml, to_yaml
 FORMAT = 6  # of run folders; it stands in their config.yaml
 OR_ALL = {"tasks_per_round": "all", "num_rounds": "all", "samples": None, "threads": None}  # what `all` is as a value
 Count = Annotated[int, Field(ge=1, le=100_000)]
+Seed = Annotated[int, Field(ge=0, lt=2**63)]  # what fits into a table's column of whole numbers
+Name = Annotated[StrictStr, StringConstraints(strip_whitespace=True, min_length=1)]
 
 
 class Frozen(BaseModel, frozen=True, extra="forbid", allow_inf_nan=False):
@@ -40,6 +44,15 @@ def _two_distinct(classes: tuple[int | str, ...]) -> tuple[int | str, ...]:
 Classes = Annotated[tuple[StrictInt | StrictStr, ...], AfterValidator(_two_distinct)]
 
 
+@dataclass(frozen=True)
+class TaskKey:
+    """What a task is, wherever it stands in a benchmark: tables and pairings go by it, never by its place."""
+
+    data_set: str
+    classes: tuple[int | str, ...]
+    name: str
+
+
 class Benchmark(Frozen):
     """What a benchmark file says: a data set and the classes of each task, in the order of the tasks.
 
@@ -49,7 +62,7 @@ class Benchmark(Frozen):
 
     dataset: StrictStr
     tasks: tuple[Classes, ...] = Field(min_length=1)
-    task_names: tuple[StrictStr, ...] = ()
+    task_names: tuple[Name, ...] = ()
     flip: bool = Field(default=True, strict=True)
     root: Path | None = None
     image_size: int | None = Field(default=None, strict=True, ge=1, le=10_000)
@@ -69,6 +82,11 @@ class Benchmark(Frozen):
     def names(self) -> tuple[str, ...]:
         """Each task's name: the one in the file, or ``task 0``, ``task 1``, ..."""
         return self.task_names or tuple(f"task {task_id}" for task_id in range(len(self.tasks)))
+
+    @property
+    def keys(self) -> tuple[TaskKey, ...]:
+        """Each task's data set, classes and name."""
+        return tuple(TaskKey(self.dataset, *task) for task in zip(self.tasks, self.names, strict=True))
 
     def select(self, task_ids: Sequence[str]) -> "Benchmark":
         """The benchmark with only these tasks, in this order, under their names here. Raises UserError."""
@@ -159,7 +177,7 @@ class Settings(Frozen):
     )
     naive: bool = Field(False, description="draw tasks uniformly: the ablation of boosting")
     warm_start: bool = Field(False, description="multi-task mode only: the first learner has all tasks")
-    seed: int = Field(100, ge=0, description="the only source of randomness")
+    seed: Seed = Field(100, description="the only source of randomness")
     benchmark: Benchmark
     recipe: Recipe
 
@@ -268,6 +286,7 @@ class Options(Machine):
     run_dir: Path | None = Field(None, description="the run folder (made from the settings, under ./runs)")
     resume: bool = Field(False, description="go on with the run folder, if there is one")
     overwrite: bool = Field(False, description="delete what a run wrote in the run folder, and start anew")
+    check_data: bool = Field(False, description="load the data, download what is missing of them, and stop")
     dry_run: bool = Field(False, description="check, plan, time a few steps; write nothing, download nothing")
 
     @property
@@ -288,17 +307,16 @@ def find_file(path: Path) -> Path:
     raise UserError(f"{path}: no such file, seen from {' or '.join(sorted({str(Path.cwd()), str(ROOT)}))}")
 
 
+def read_file(model: type[Model], path: Path) -> Model:
+    """A file that may come with the program, as a model. Raises UserError."""
+    return validate(model, read_yaml(find_file(path)), path)
+
+
 def read_benchmark(path: Path) -> Benchmark:
     """A benchmark file; its ``root`` becomes absolute, counted from the file. Raises UserError."""
-    path = find_file(path)
-    benchmark = validate(Benchmark, read_yaml(path), path)
-    root = benchmark.root and (path.parent / benchmark.root).resolve()
+    benchmark = read_file(Benchmark, path)
+    root = benchmark.root and (find_file(path).parent / benchmark.root).resolve()
     return benchmark.model_copy(update={"root": root})
-
-
-def read_recipe(path: Path) -> Recipe:
-    """A recipe file. Raises UserError."""
-    return validate(Recipe, read_yaml(find_file(path)), path)
 
 
 def read_settings(path: Path) -> Settings:
@@ -316,7 +334,7 @@ def settings_to_yaml(settings: Settings) -> str:
     return head + to_yaml({"format": FORMAT} | settings.model_dump(mode="json"))
 
 
-def validate(model: type[Model], values: Any, path: Path | None = None) -> Model:
+def validate(model: type[Model], values: Any, path: Path | str | None = None) -> Model:
     """The values as a model; ``path`` is their file, and without one they come from flags.
 
     Raises:

@@ -17,7 +17,7 @@ import torch
 from utils import program
 from utils.config import Options
 from utils.errors import UserError, in_one_line, short
-from utils.records import Invocation
+from utils.rounds import Invocation
 
 STEPS_TIMED = 20
 STEPS_TO_WARM_UP = 3

@@ -8,7 +8,7 @@ from typing import Any
 from utils.config import Settings
 from utils.errors import in_one_line
 from utils.logger import Screen
-from utils.records import Record
+from utils.rounds import Record
 
 
 class EventFiles:

@@ -2,8 +2,10 @@
 
 import contextlib
 import errno
+import hashlib
 import json
 import os
+import re
 import time
 import uuid
 from collections.abc import Iterator
@@ -11,6 +13,8 @@ from pathlib import Path
 from typing import BinaryIO
 
 from utils.errors import UserError
+
+MOST_LETTERS = 200  # of a folder's name: file systems take 255
 
 
 @contextlib.contextmanager
@@ -51,6 +55,25 @@ def write_whole(path: Path, content: bytes) -> None:
 def write_json(path: Path, value: object) -> None:
     """Write JSON, whole or not at all. Raises ValueError for NaN and infinity, which JSON does not have."""
     write_whole(path, (json.dumps(value, indent=1, allow_nan=False) + "\n").encode())
+
+
+def make_folder(path: Path) -> None:
+    """Make a folder that is to be written. Raises UserError."""
+    try:
+        path.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise UserError(f"{path}: the folder cannot be written ({error.strerror})") from error
+
+
+def slug(name: str) -> str:
+    """A name as a part of a path: ``Model Zoo, b = 5`` is ``model_zoo_b_5``, and ``DER++`` is ``der_plus_plus``.
+
+    A digest replaces letters beyond ASCII and the end of long names, so that every file system accepts the result.
+    """
+    words = re.sub(r"[^a-z0-9.]+", "_", name.lower().replace("+", " plus ")).strip("_.")
+    if len(words) <= MOST_LETTERS and not re.search(r"[^\W\x00-\x7f]", name):
+        return words
+    return f"{words[:MOST_LETTERS]}_{hashlib.blake2b(name.lower().encode(), digest_size=4).hexdigest()}".strip("_")
 
 
 def append(path: Path, content: bytes) -> None:

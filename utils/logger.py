@@ -14,7 +14,7 @@ from tqdm import tqdm
 if TYPE_CHECKING:
     from utils.config import Settings
     from utils.method import Method
-    from utils.records import RoundSize
+    from utils.rounds import RoundSize
 
 LINE_EVERY_SEC = 300
 LOSS_EVERY_SEC = 10  # on a bar

@@ -12,7 +12,7 @@ from torch import Tensor, nn
 
 from utils.config import Settings
 from utils.errors import UserError
-from utils.records import Round, RoundSize
+from utils.rounds import Round, RoundSize
 from utils.run_net import Examples, Minibatch, Training, cross_entropy
 from utils.seeding import child_seed, generator
 

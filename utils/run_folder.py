@@ -17,27 +17,29 @@ import filelock
 import numpy as np
 from pydantic import TypeAdapter
 
-from utils import checkpoint, files, program, records
-from utils.config import Model, Options, Settings, read_settings, settings_to_yaml, validate
-from utils.errors import UserError, in_one_line
+from utils import checkpoint, files, program, rounds
+from utils.config import FORMAT, Options, Settings, read_settings, settings_to_yaml, validate
+from utils.errors import UserError, in_one_line, short
 from utils.events import EventFiles
+from utils.finished_run import FinishedRun, finish
 from utils.logger import Screen
-from utils.records import Invocation, LearnerInfo, Record, Round, Summary, ZooInfo
+from utils.rounds import Invocation, LearnerInfo, Record, Round, ZooInfo
 from utils.yaml_files import read_yaml
 
 if TYPE_CHECKING:
     from utils.method import Method
 
 WRITTEN = (  # all that a run writes, and so all that --overwrite deletes
-    "env.json log.txt rounds.jsonl accuracy.csv accuracy.png summary.json tensorboard/events.out.tfevents.* "
+    "env.json log.txt rounds.jsonl accuracy.csv accuracy.png run.json tensorboard/events.out.tfevents.* "
     "zoo/zoo.json zoo/state.pt zoo/learner_*.pt checkpoint/state_*.pt"
 ).split()
+MARKS = {"config.yaml": ("benchmark", "recipe"), "run.json": ("settings", "accuracy")}  # keys that tell a run folder
 FIGURE_EVERY_SEC = 300  # while the run goes on; drawing takes half a second
 
 
 def is_complete(run_dir: Path) -> bool:
-    """Whether the run is done: its summary is written last."""
-    return (run_dir / "summary.json").exists()
+    """Whether the run is complete: ``run.json`` is written last."""
+    return (run_dir / "run.json").exists()
 
 
 def is_locked(run_dir: Path) -> bool:
@@ -65,21 +67,31 @@ def learner_path(run_dir: Path, round_id: int) -> Path:
 
 
 def settings_of(run_dir: Path) -> Settings:
-    """The settings that a run folder was made with. Raises UserError if it has no ``config.yaml`` of this version."""
+    """The settings of a run folder. Raises UserError if neither of its two files of this version has them."""
+    if is_complete(run_dir) and not (run_dir / "config.yaml").exists():
+        return read_finished_run(run_dir).settings
     try:
         return read_settings(run_dir / "config.yaml")
     except UserError as error:
         raise UserError(f"{run_dir}: not a run folder of this version ({error})") from error
 
 
-def read_summary(run_dir: Path) -> Summary:
-    """The summary of a complete run. Raises UserError if the run is not complete, or the file is damaged."""
-    return _read_json(run_dir / "summary.json", Summary, "the summary of a complete run")
+def read_finished_run(run_dir: Path) -> FinishedRun:
+    """The ``run.json`` of a complete run. Raises UserError if the run is not complete, or the file is damaged."""
+    path = run_dir / "run.json"
+    content = _read_json(path, "what is written at the end of a run")
+    if isinstance(content, dict) and content.get("format") != FORMAT:
+        got = f"got {short(content.get('format', 'none'))}: another version wrote this run"
+        raise UserError(f"{path}: format: expected {FORMAT}, {got}")
+    return validate(FinishedRun, content, path)
 
 
 def read_zoo(run_dir: Path) -> ZooInfo:
     """The description of a run's zoo. Raises UserError if it is missing or damaged."""
-    return _read_json(run_dir / "zoo" / "zoo.json", ZooInfo, "the description of a zoo")
+    path = run_dir / "zoo" / "zoo.json"
+    if is_complete(run_dir) and not path.parent.exists():
+        raise UserError(f"{run_dir}: a recorded run, which is run.json alone: its learners are not there")
+    return validate(ZooInfo, _read_json(path, "the description of a zoo"), path)
 
 
 def read_env(run_dir: Path) -> list[dict[str, Any]]:
@@ -103,20 +115,11 @@ def read_rounds(run_dir: Path, num_bytes: int | None = None) -> list[Record]:
     return rounds
 
 
-def read_accuracy(run_dir: Path) -> np.ndarray:
-    """R of a complete run, float ``[rounds, T]``, NaN where a task has not arrived. Raises UserError if damaged."""
-    rounds, summary = read_rounds(run_dir), read_summary(run_dir)
-    if len(rounds) != summary.num_rounds or tuple(rounds[-1].accuracy.values()) != summary.final_accuracy:
-        raise UserError(f"{run_dir}: rounds.jsonl does not end with the accuracies of summary.json")
-    return records.accuracy_matrix(rounds, len(settings_of(run_dir).benchmark.tasks))
-
-
-def _read_json(path: Path, model: type[Model], expected: str) -> Model:
+def _read_json(path: Path, expected: str) -> Any:
     try:
-        content = json.loads(path.read_text(encoding="utf-8"))
+        return json.loads(path.read_text(encoding="utf-8"))
     except (OSError, ValueError, RecursionError) as error:
         raise UserError(f"{path}: expected {expected}, but it is missing or damaged ({in_one_line(error)})") from error
-    return validate(model, content, path)
 
 
 class RunFolder:
@@ -186,7 +189,7 @@ class RunFolder:
         if inside <= {self.path / ".lock", *self.path.glob(".*.part")}:
             return
         if self.options.overwrite:
-            if not {"benchmark", "recipe"} <= read_yaml(self.path / "config.yaml").keys():
+            if not any(self._has(name, *keys) for name, keys in MARKS.items()):
                 raise UserError(f"{self.path}: not a run folder, so nothing in it is deleted")
             return
         if not self.options.resume:
@@ -195,6 +198,13 @@ class RunFolder:
                 "--resume goes on with the run, --overwrite starts it anew, --run_dir takes another folder"
             )
         old = settings_of(self.path)
+        self.complete = is_complete(self.path) and not old.differences(self.settings)
+        if self.complete:
+            if self.options.tensorboard:
+                self.events.begin(read_rounds(self.path))
+            return
+        if is_complete(self.path):  # before a word on its state, which may be missing
+            checkpoint.check_settings(old, self.settings, num_rounds_done=old.total_rounds)
         self.state, self._warnings = checkpoint.newest_state(self.path)
         if not self.state.method and (is_complete(self.path) or learner_path(self.path, 1).exists()):
             lost = self.path / "zoo" / "state.pt"
@@ -205,12 +215,13 @@ class RunFolder:
         for path in (learner_path(self.path, record.round) for record in self.rounds):
             if not path.exists():
                 raise UserError(f"{path}: missing, so that the run cannot go on")
-        self.complete = len(self.rounds) == self.settings.total_rounds and is_complete(self.path)
-        if self.complete and self.options.tensorboard:
-            self.events.begin(self.rounds)
+
+    def _has(self, name: str, *keys: str) -> bool:
+        """Whether the folder has this file, YAML or JSON, with these keys. Raises UserError if it cannot be read."""
+        return (self.path / name).exists() and set(keys) <= read_yaml(self.path / name).keys()
 
     def begin(self, method: "Method", zoo: ZooInfo, invocation: Invocation) -> None:
-        """Take up the run: bring the method to the state, and the files in line with it.
+        """Take up the run: load the saved state into the method, and make the files agree with it.
 
         Args:
             method: The method that grows the zoo; it gets its state back.
@@ -228,7 +239,7 @@ class RunFolder:
             self._delete(*WRITTEN)  # config.yaml is written anew later
         for folder in (self.path, self.path / "zoo"):
             files.remove_parts(folder)
-        (self.path / "summary.json").unlink(missing_ok=True)  # it would say that the run is complete
+        (self.path / "run.json").unlink(missing_ok=True)  # it would say that the run is complete
         files.write_whole(self.path / "config.yaml", settings_to_yaml(self.settings).encode())  # it marks the folder
         self.screen.log = self.path / "log.txt"
         for warning in self._warnings:
@@ -292,7 +303,7 @@ class RunFolder:
         self.save(method)
         if time.monotonic() - self._drawn >= FIGURE_EVERY_SEC:
             self._write_accuracy()
-        self.screen.say(records.round_line(record, self.settings))
+        self.screen.say(rounds.round_line(record, self.settings))
         self.watch.lap("writing")  # it counts to the next round
 
     def _keep_learner(self, done: Round) -> None:
@@ -331,32 +342,33 @@ class RunFolder:
     def _write_accuracy(self) -> None:
         """Write R as a table and as a figure; whatever goes wrong with the figure is a warning."""
         self._drawn = time.monotonic()
-        settings, num_tasks = self.settings, len(self.settings.benchmark.tasks)
-        table = [["round", *(f"task_{t}" for t in range(num_tasks))]]
-        for record in self.rounds:
-            table.append([str(record.round), *(str(record.accuracy.get(t, "")) for t in range(num_tasks))])
-        files.write_whole(self.path / "accuracy.csv", "".join(",".join(row) + "\n" for row in table).encode())
+        names, continual = self.settings.benchmark.names, self.settings.continual
+        accuracy = rounds.accuracy_rows(self.rounds, len(names))
+        lines = [["round", *(f"task_{task_id}" for task_id in range(len(names)))]]
+        for round_id, row in enumerate(accuracy):
+            lines.append([str(round_id), *("" if value is None else str(value) for value in row)])
+        files.write_whole(self.path / "accuracy.csv", "".join(",".join(line) + "\n" for line in lines).encode())
         try:
             from utils.plot import draw_accuracy, to_image  # here, since matplotlib takes half a second to import
 
-            accuracy, names = records.accuracy_matrix(self.rounds, num_tasks), settings.benchmark.names
-            figure = draw_accuracy(accuracy, names, continual=settings.continual, scored=settings.scored_on)
+            matrix = np.array(accuracy, dtype=float)
+            figure = draw_accuracy(matrix, names, continual=continual, scored=self.settings.scored_on)
             files.write_whole(self.path / "accuracy.png", to_image(figure))
         except Exception as error:  # drawing runs other people's code on the user's fonts
             self.screen.warn(f"{self.path / 'accuracy.png'}: could not be drawn ({in_one_line(error)})")
 
     def finish(self, method: "Method") -> None:
-        """Write what stays of a complete run, the summary last. Raises UserError if a file cannot be written."""
+        """Write what stays of a complete run, ``run.json`` last. Raises UserError if a file cannot be written."""
         self._write_accuracy()
         state = self._state(method)
         checkpoint.save_state(self.path / "zoo" / "state.pt", state)
         used = {"elapsed_sec": state.elapsed_sec, "peak_mem_gb": state.peak_mem_gb}
-        summary = records.make_summary(self.rounds, self.settings, **used)
-        with contextlib.suppress(OSError):  # before the summary, which says: nothing of the run is left
+        run = finish(self.rounds, self.settings, self.zoo, read_env(self.path), **used)
+        with contextlib.suppress(OSError):  # before run.json, which says: nothing of the run is left to do
             self._delete("checkpoint/state_*.pt", "checkpoint/.state_*.part")
             (self.path / "checkpoint").rmdir()
-        files.write_json(self.path / "summary.json", summary.model_dump())
+        files.write_whole(self.path / "run.json", run.to_json().encode())
 
     def closing_table(self) -> str:
         """The results of a complete run, as text."""
-        return records.closing_table(self.rounds, self.settings, read_summary(self.path))
+        return read_finished_run(self.path).closing_table()

@@ -1,33 +1,17 @@
 """Which figures a report has, and how those of many runs are drawn. A task competition has its own."""
 
 import textwrap
-from collections import defaultdict
 from collections.abc import Callable, Sequence
 from functools import partial
-from typing import NamedTuple
+from typing import Any
 
-import numpy as np
 import pandas as pd
 from matplotlib.figure import Figure
 
 from utils.plot import GREY, draw_accuracy, frame, name_lines, plain_style, write_notes
-from utils.report.records import Result, read_labelled_csv
+from utils.report.results import Result
 from utils.report.statistics import estimate
-from utils.suite.file import FIELDS, Curves, Suite, slug
-
-
-class Curve(NamedTuple):
-    """A line of a figure: heights ``y`` at ``x``, and their standard deviation, NaN where it is not known."""
-
-    label: str
-    x: np.ndarray
-    y: np.ndarray
-    std: np.ndarray
-
-    @property
-    def is_level(self) -> bool:
-        """Whether it is a single height at x = 0: of a method that has all tasks at once."""
-        return self.x[0] == 0
+from utils.suite.file import FIELDS, Curves, Suite, read_labelled_csv, slug
 
 
 def choose_figures(results: Sequence[Result], suite: Suite, scored: str) -> dict[str, Callable[[], Figure]]:
@@ -42,7 +26,8 @@ def choose_figures(results: Sequence[Result], suite: Suite, scored: str) -> dict
                 name = f"evolution_{slug(result.method)}_{slug(benchmark)}"
                 figures[name] = partial(evolution, result, isolated, scored)
         if any(result.continual for result in methods):
-            published = suite.curves if suite.curves and suite.curves.column == benchmark else None
+            comparable = scored == "test" and suite.curves and suite.curves.column == benchmark
+            published = suite.curves if comparable else None
             figures[f"rounds_{slug(benchmark)}"] = partial(draw_rounds, methods, published, scored)
     swept = [result for result in complete if result.settings]
     if suite.sweep and swept:
@@ -50,44 +35,44 @@ def choose_figures(results: Sequence[Result], suite: Suite, scored: str) -> dict
     return figures
 
 
-def averages(result: Result, isolated: Result | None) -> tuple[np.ndarray, np.ndarray | None, int]:
+def averages(result: Result, isolated: Result | None) -> tuple[pd.DataFrame, pd.Series | None, int]:
     """R of a method and Isolated's accuracy of each task, both averaged over their common seeds; and how many seeds.
 
-    Without a common seed, Isolated's accuracy is None, and all seeds of the method are averaged.
+    Without a common seed, Isolated's accuracy is None, and all seeds of the method are averaged. Only seeds with the
+    first one's order of tasks are averaged: in R a task arrives at one place.
     """
-    finals = isolated.final if isolated and result.continual else pd.DataFrame()
-    seeds = [seed for seed in result.accuracy if seed in finals.index]
-    if not seeds or finals.shape[1] != result.final.shape[1]:  # Isolated stopped at another task
-        return np.mean(list(result.accuracy.values()), axis=0), None, len(result.accuracy)
-    return np.mean([result.accuracy[seed] for seed in seeds], axis=0), finals.loc[seeds].mean().to_numpy(), len(seeds)
+    order = list(next(iter(result.accuracy.values())))
+    matrices = {seed: r for seed, r in result.accuracy.items() if list(r) == order}
+    finals = isolated.final if isolated and result.continual and isolated.learned == result.learned else pd.DataFrame()
+    common = [seed for seed in matrices if seed in finals.index]
+    mean = sum(matrices[seed] for seed in common or matrices) / len(common or matrices)
+    return mean, finals.loc[common].mean() if common else None, len(common or matrices)
 
 
 def evolution(result: Result, isolated: Result | None, scored: str) -> Figure:
     """Each task's accuracy as the zoo grows, against Isolated's."""
-    accuracy, crosses, num_seeds = averages(result, isolated)
+    accuracy, alone, num_seeds = averages(result, isolated)
     runs = f"mean of {num_seeds} seeds" if num_seeds > 1 else "one run"
     title = f"{result.method} on {result.benchmark}: each task's accuracy ({runs})"
-    names, continual = list(result.tasks), result.continual
-    return draw_accuracy(accuracy, names, continual=continual, isolated=crosses, title=title, scored=scored)
+    names, crosses = [key.name for key in accuracy], None if alone is None else alone[list(accuracy)].to_numpy()
+    matrix, continual = accuracy.to_numpy(), result.continual
+    return draw_accuracy(matrix, names, continual=continual, isolated=crosses, title=title, scored=scored)
 
 
-def round_curve(result: Result) -> Curve:
-    """Average accuracy of the tasks seen, by their number; if all are there at once, that at the end, at x = 0."""
-    seen = np.array([np.nanmean(r, axis=1) for r in result.accuracy.values()])  # [runs, rounds]
-    if not result.continual:
-        seen = seen[:, -1:]
-    x = np.arange(seen.shape[1]) + result.continual
-    return Curve(result.method, x, seen.mean(axis=0), pd.DataFrame(seen).std().to_numpy())
+def round_curves(result: Result) -> pd.DataFrame:
+    """Average accuracy of the tasks seen: a row for each number of tasks seen, a column for each seed.
+
+    Of a method that has all tasks at once, it is the accuracy at the end, in a row 0.
+    """
+    averages = pd.DataFrame({seed: r.mean(axis="columns") for seed, r in result.accuracy.items()})
+    return averages.set_axis(averages.index + 1) if result.continual else averages[-1:].set_axis([0])
 
 
-def published_curves(published: Curves) -> list[Curve]:
-    """Each published curve where it has a number, as fractions. Raises UserError if the csv file is damaged."""
-    curves = []
-    for name, percents in read_labelled_csv(published.file).dropna(how="all").iterrows():
-        rounds = np.flatnonzero(percents.notna())
-        heights = percents.iloc[rounds].to_numpy() / 100
-        curves.append(Curve(str(name), 1 + rounds, heights, np.full(len(heights), np.nan)))
-    return curves
+def published_curves(published: Curves) -> dict[str, pd.Series]:
+    """Published average accuracies by method and number of tasks seen, fractions. Raises UserError if damaged."""
+    table = read_labelled_csv(published.file)
+    table = table.set_axis(range(1, 1 + table.shape[1]), axis="columns").dropna(how="all") / 100
+    return {str(name): curve.dropna() for name, curve in table.iterrows()}
 
 
 @plain_style()
@@ -97,92 +82,81 @@ def draw_rounds(methods: Sequence[Result], published: Curves | None, scored: str
     Methods that have all tasks at once are a dotted level. Published curves are dashed: in a method's colour if they
     have its name, else grey.
     """
-    ours = [round_curve(result) for result in methods]
-    others = published_curves(published) if published else []
+    ours = {result.method: round_curves(result) for result in methods}
+    others = published_curves(published) if published else {}
     title, ylabel = f"{methods[0].benchmark}: methods by round", f"average {scored} accuracy of the tasks seen"
-    figure, axes = frame(9.5, max(4.8, 0.36 * len(ours + others)), "tasks seen", ylabel, title)
-    last = max(curve.x[-1] for curve in ours + others)
-    colours = {curve.label: f"C{place}" for place, curve in enumerate(ours)}
+    figure, axes = frame(9.5, max(4.8, 0.36 * len([*ours, *others])), "tasks seen", ylabel, title)
+    last = max(curve.index[-1] for curve in [*ours.values(), *others.values()])
+    colours = {method: f"C{place}" for place, method in enumerate(ours)}
     names = []
-    for curve in others:
-        colour = colours.get(curve.label, GREY)
-        axes.plot(curve.x, curve.y, color=colour, linewidth=1.0, linestyle="--")
-        names.append(((curve.x[-1], curve.y[-1]), f"{curve.label}, published", colour))
-    for curve in ours:
-        colour = colours[curve.label]
-        if curve.is_level:
-            axes.axhline(curve.y[0], color=colour, linewidth=1.4, linestyle=":")
+    for method, curve in others.items():
+        colour = colours.get(method, GREY)
+        axes.plot(curve, color=colour, linewidth=1.0, linestyle="--")
+        names.append(((curve.index[-1], curve.iloc[-1]), f"{method}, published", colour))
+    for method, curves in ours.items():
+        mean, std, colour = curves.mean(axis="columns"), curves.std(axis="columns"), colours[method]
+        if mean.index[-1] == 0:
+            axes.axhline(mean[0], color=colour, linewidth=1.4, linestyle=":")
         else:
-            axes.plot(curve.x, curve.y, color=colour, linewidth=2.0, marker="o", markersize=4, zorder=3)
-            below, above = curve.y - curve.std, curve.y + curve.std
-            axes.fill_between(curve.x, below, above, color=colour, alpha=0.18, linewidth=0)
-        names.append(((last if curve.is_level else curve.x[-1], curve.y[-1]), curve.label, colour))
+            axes.plot(mean, color=colour, linewidth=2.0, marker="o", markersize=4, zorder=3)
+            axes.fill_between(mean.index, mean - std, mean + std, color=colour, alpha=0.18, linewidth=0)
+        names.append(((mean.index[-1] or last, mean.iloc[-1]), method, colour))
     axes.set_xlim(1 - 0.02 * last, 1.02 * last)
     name_lines(figure, *zip(*names, strict=True))
-    bands = [curve for curve in ours if not curve.is_level and np.isfinite(curve.std).any()]
     notes = {
-        "band: ± 1 standard deviation over seeds": bands,
-        "dotted: all tasks at once": any(curve.is_level for curve in ours),
+        "band: ± 1 standard deviation over seeds": any(
+            curves.shape[1] > 1 and curves.index[0] for curves in ours.values()
+        ),
+        "dotted: all tasks at once": any(curves.index[0] == 0 for curves in ours.values()),
         f"dashed: {published.source if published else ''}": others,
     }
     write_notes(figure, notes)
     return figure
 
 
-def sweep_curves(results: Sequence[Result], setting: str) -> tuple[list[Curve], dict[float, str], bool]:
-    """Average accuracy of each benchmark against a setting, by the places of the setting's values on the axis.
+def sweep_table(results: Sequence[Result], setting: str) -> dict[str, pd.DataFrame]:
+    """Average accuracy against a setting: "mean" and "std" over seeds, a row for each value, a column for each curve.
 
     Where methods of a benchmark have the same value, those that differ by the setting alone are a curve of their own.
-
-    Returns:
-        The curves, the values in words by place, and whether the values are numbers, which are their own places.
-        Otherwise the places are 0, 1, ...: words in the order of the rows, and the None of --samples, all, last.
+    Rows are in the order of the values, or of the suite if these are words; None, which is all, comes last.
     """
-    values = list(dict.fromkeys(result.flat[setting] for result in results))
+    values = list(dict.fromkeys(flat_settings(result)[setting] for result in results))
     if not any(isinstance(value, str) for value in values):
         values.sort(key=lambda value: (value is None, value))
-    numeric = all(type(value) in (int, float) for value in values)
-    places = {value: value if numeric else place for place, value in enumerate(values)}
-    ticks = {place: "all" if value is None else str(value) for value, place in places.items()}
-    points = defaultdict(list)
+    points = []
     for result in results:
-        found = estimate(result.final.mean(axis="columns"))
-        points[_curve_label(result, results, setting)].append((places[result.flat[setting]], found.mean, found.std))
-    curves = [Curve(label, *np.array(sorted(found), dtype=float).T) for label, found in points.items()]
-    return curves, ticks, numeric
+        found, place = estimate(result.final.mean(axis="columns")), values.index(flat_settings(result)[setting])
+        points.append((place, _curve_label(result, results, setting), found.mean, found.std))
+    frame = pd.DataFrame(points, columns=["place", "curve", "mean", "std"])
+    ticks = ["all" if value is None else str(value) for value in values]
+    tables = {key: frame.pivot(index="place", columns="curve", values=key) for key in ("mean", "std")}
+    return {key: table.set_axis(ticks).rename_axis(None, axis="columns") for key, table in tables.items()}
+
+
+def flat_settings(result: Result) -> dict[str, Any]:
+    """A result's settings by name, the recipe's keys among them."""
+    assert result.settings, "a method from elsewhere has no settings"
+    return {key.removeprefix("recipe."): value for key, value in result.settings.compared().items()}
 
 
 def _curve_label(result: Result, results: Sequence[Result], setting: str) -> str:
     """The benchmark and, if needed, what is not as in other methods of it."""
-    others = [other.flat for other in results if other.benchmark == result.benchmark]
+    mine, others = flat_settings(result), [flat_settings(it) for it in results if it.benchmark == result.benchmark]
     names = [result.benchmark]
     if len({other[setting] for other in others}) < len(others):
-        apart = [key for key, value in result.flat.items() if any(other[key] != value for other in others)]
-        names += [f"{key} {result.flat[key]}" for key in apart if key != setting]
+        apart = [key for key, value in mine.items() if any(other[key] != value for other in others)]
+        names += [f"{key} {mine[key]}" for key in apart if key != setting]
     return ", ".join(names)
 
 
 @plain_style()
 def draw_sweep(results: Sequence[Result], setting: str, title: str, scored: str) -> Figure:
-    """Average accuracy against the setting by which a suite's rows differ.
-
-    The axis is logarithmic where the setting's values are numbers that lie far apart.
-    """
-    curves, ticks, numeric = sweep_curves(results, setting)
+    """Average accuracy against the setting by which a suite's rows differ, its values at equal distances."""
+    found = sweep_table(results, setting)
     xlabel = textwrap.fill(f"{setting}: {FIELDS[setting].description}", 80)
     figure, axes = frame(7, 4.5, xlabel, f"average {scored} accuracy", title)
-    for label, x, y, std in curves:
-        bars = None if np.isnan(std).all() else std
-        axes.errorbar(x, y, bars, fmt="o-" if numeric else "o:", label=label, linewidth=2, capsize=4)
-    smallest = min((place for place in ticks if place > 0), default=1.0)
-    if numeric and max(ticks) >= 20 * smallest:  # far apart; a 0 stands left of the smallest
-        axes.set_xscale("symlog", linthresh=smallest, linscale=0.5) if 0 in ticks else axes.set_xscale("log")
-    axes.set_xticks(list(ticks), ticks.values())
-    axes.minorticks_off()
+    found["mean"].plot(ax=axes, yerr=found["std"], marker="o", linewidth=2, capsize=4, grid=True)
+    axes.set_xticks(range(len(found["mean"])), found["mean"].index)
     axes.legend(frameon=False, loc="best")
-    notes = {
-        "bars: ± 1 standard deviation over seeds": any(np.isfinite(curve.std).any() for curve in curves),
-        "values of the setting at equal distances": not numeric,
-    }
-    write_notes(figure, notes)
+    write_notes(figure, {"bars: ± 1 standard deviation over seeds": found["std"].notna().any(axis=None)})
     return figure

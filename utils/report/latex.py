@@ -2,7 +2,7 @@ r"""A report's tables for a paper: LaTeX with the rules of booktabs, to be read 
 
 import re
 import unicodedata
-from collections.abc import Mapping
+from collections.abc import Sequence
 
 from tabulate import LATEX_ESCAPE_RULES
 
@@ -12,17 +12,17 @@ from utils.report.tables import Table
 ESCAPES = LATEX_ESCAPE_RULES | {"[": "{[}", "*": "{*}", "|": r"\textbar{}", '"': "''", "±": r"$\pm$"}
 
 
-def page(tables: Mapping[str, Table], title: str, label: str) -> str:
+def page(tables: Sequence[Table], title: str, label: str) -> str:
     """The tables, under a comment that says what they need.
 
     Args:
-        tables: By the end of their labels.
+        tables: The tables; a table's label ends in its number, from 1 on.
         title: The beginning of their captions.
         label: The beginning of their labels, which differ from those of other reports in a paper.
     """
-    text = "\n".join(_table(table, f"tab:{label}:{name}", title) for name, table in tables.items())
+    text = "\n".join(_table(table, f"tab:{label}:{name}", title) for name, table in enumerate(tables, start=1))
     needs = [r"% For \input. The preamble needs \usepackage{booktabs} and, for pdflatex, \usepackage[T1]{fontenc}."]
-    if max(text) > "\u017f":  # the last of the Latin letters that T1 has
+    if max(text, default="") > "\u017f":  # the last of the Latin letters that T1 has
         needs.append(r"% There are letters that pdflatex may lack: take xelatex or lualatex, for Chinese with ctex.")
     return "\n".join([*needs, "", text])
 

@@ -1,132 +1,153 @@
-"""A report: the tables and figures of some runs, and the files that it is written to."""
+"""A report: the tables and figures of some results, and the files that it is written to."""
 
-import argparse
 import sys
-from collections.abc import Sequence
-from functools import partial
+from collections.abc import Callable, Sequence
+from dataclasses import KW_ONLY, dataclass
+from functools import cached_property, partial
 from pathlib import Path
 
 import pandas as pd
+from matplotlib.figure import Figure
 
 from utils.errors import UserError, in_one_line
-from utils.files import write_whole
+from utils.files import make_folder, slug, write_whole
 from utils.logger import write_line
 from utils.plot import to_image
-from utils.report import competition, latex, records, tables
+from utils.report import competition, latex, tables
 from utils.report.figures import choose_figures
-from utils.suite import file
+from utils.report.results import Result
+from utils.suite.file import Suite
 
 NO_RUN = "No run is complete."
 
 
+@dataclass
 class Report:
-    """The tables and figures of some runs. The pairs of a task competition are shown by its matrix alone.
+    """The tables and figures of some results. The pairs of a task competition are shown by its matrix alone.
+
+    Whatever is asked for may raise UserError: if runs were scored on different images, if no method has the name
+    ``against``, or if a file of published numbers does not fit.
 
     Attributes:
-        results: The methods on benchmarks that are shown.
-        tables: What the screen and ``report.md`` show, by name.
-        lines: A line for each benchmark, method and metric, as in ``report.csv``.
-        pairings: Methods compared task by task, as in ``comparisons.csv``.
-        runs: A line for each run, as in ``runs.csv``.
-        scored: Which images were scored, test or validation.
-        source: The folder of the records that it was made from, if it was not made from run folders.
-        below: Lines below the tables.
-        texts: The content of other files, by name.
-        figures: By name; none is drawn yet.
+        results: Methods on benchmarks.
+        suite: Their suite: its title, published numbers and figures.
+        remarks: Lines that stand below the tables.
+        metrics: What is shown beside the average accuracy; the suite's, if none are named.
+        against: The method that the others of a benchmark are compared with; the first, if none is named.
+        all_pairs: Whether every two methods of a benchmark are compared.
+        bold_best: Whether the best mean of each benchmark is bold.
     """
 
-    def __init__(self, flags: argparse.Namespace, suite: file.Suite, cells: Sequence[file.Cell], label: str):
-        """Gather the runs, and make tables and texts; ``label`` begins LaTeX's labels. Raises UserError."""
-        found, remarks = find_runs(flags, cells)
-        results = records.make_results(found, cells)
-        scored = scored_in_all(found.runs, results)
-        if scored == "validation" and (suite.published or suite.curves):
-            suite = suite.model_copy(update={"published": (), "curves": None})
-            remarks.append("left out: the published numbers, which are of test images")
-        methods = list(dict.fromkeys(result.method for result in results))
-        if flags.against and flags.against not in methods:
-            raise UserError(f"--against: expected one of {', '.join(methods)}, got {flags.against!r}")
-        self.results = [result for result in results if not (suite.competition and result.is_pair)]
-        metrics = list(dict.fromkeys(("average_accuracy", *(flags.metrics or suite.metrics))))
-        self.runs, self.scored, self.source = found.runs, scored, flags.records
-        self.lines = tables.make_lines(self.results, found.runs, suite, metrics)
-        self.pairings = tables.make_pairings(self.results, flags.against, all_pairs=flags.all_pairs)
-        overview = partial(tables.overview_table, self.lines, scored, bold_best=flags.bold_best)
-        self.title, self.is_empty = suite.title, found.records.empty
-        self.tables = {"overview": overview(), "details": tables.details_table(self.lines, scored)}
-        self.below = [provenance(found.runs, [cell.run(seed) for cell in cells for seed in suite.seeds])]
-        frames = {"report": self.lines, "records": found.records, "runs": found.runs}
-        self.figures = choose_figures(self.results, suite, scored)
-        for_paper = {"overview": overview(for_paper=True)}
+    results: Sequence[Result]
+    suite: Suite
+    remarks: Sequence[str] = ()
+    _: KW_ONLY
+    metrics: Sequence[str] | None = None
+    against: str | None = None
+    all_pairs: bool = False
+    bold_best: bool = False
+
+    @cached_property
+    def scored(self) -> str:
+        """Which images were scored in all runs: "validation" or "test"."""
+        scored = {result.settings.scored_on: result for result in self.results if result.settings}
+        if len(scored) > 1:
+            where = [f"{kind} in {it.method} / {it.benchmark}" for kind, it in sorted(scored.items())]
+            raise UserError(f"expected runs scored on the same images, got {' and '.join(where)}")
+        return next(iter(scored), "test")
+
+    @property
+    def shown(self) -> list[Result]:
+        """The results that are in tables and figures of their own."""
+        return [result for result in self.results if not (self.suite.competition and result.is_pair)]
+
+    @cached_property
+    def lines(self) -> pd.DataFrame:
+        """A line for each benchmark, method and metric, as in ``report.csv``."""
+        metrics = list(dict.fromkeys(("average_accuracy", *(self.metrics or self.suite.metrics))))
+        published = self.suite.published if self.scored == "test" else ()
+        return tables.make_lines(self.shown, published, metrics)
+
+    @cached_property
+    def pairings(self) -> pd.DataFrame:
+        """Methods compared task by task, as in ``comparisons.csv``."""
+        methods = dict.fromkeys([*self.suite.rows, *(result.method for result in self.results)])
+        if self.against and self.against not in methods:
+            raise UserError(f"--against: expected one of {', '.join(methods)}, got {self.against!r}")
+        return tables.make_pairings(self.shown, self.against, all_pairs=self.all_pairs)
+
+    @cached_property
+    def gains(self) -> pd.DataFrame | None:
+        """What a task gains by another, if the suite is a task competition."""
+        return competition.find_gains(self.suite.competition, self.results) if self.suite.competition else None
+
+    @property
+    def tables(self) -> list[tables.Table]:
+        """What the screen and ``report.md`` show."""
+        scored, runs = self.scored, tables.run_lines(self.shown)
+        metrics = self.lines["metric"].unique()
+        made = [tables.metric_table(self.lines, metric, scored, bold_best=self.bold_best) for metric in metrics]
         if len(self.pairings):
-            self.tables["comparisons"] = tables.pairings_table(self.pairings, scored)
-            for_paper["comparisons"] = tables.pairings_table(self.pairings, scored, for_paper=True)
-            frames["comparisons"] = self.pairings.dropna(subset="n")
-        if len(found.runs) and not suite.competition:
-            self.tables["cost"] = tables.cost_table(found.runs)
-        if suite.competition and (matrices := competition.find_matrices(suite.competition, results)):
-            self.below += competition.in_words(matrices)
-            frames["competition"] = matrices.ours.rename_axis("task").reset_index()
-            self.figures["competition"] = partial(competition.draw_competition, matrices)
-        self.below += remarks
-        self.texts = {f"{name}.csv": records.to_csv(frame) for name, frame in frames.items()}
-        self.texts["report.tex"] = latex.page(for_paper, suite.title, label)
+            made.append(tables.pairings_table(self.pairings, scored))
+        if len(runs):
+            made.append(tables.cost_table(runs))
+        if self.gains is not None:
+            made.append(competition.correlations(self.gains))
+        return made
+
+    @property
+    def below(self) -> list[str]:
+        """Lines below the tables."""
+        runs = tables.run_lines(self.results)
+        below = [tables.provenance(runs) if len(runs) else NO_RUN, *self.remarks]
+        if self.scored == "validation" and (self.suite.published or self.suite.curves):
+            below.append("left out: the published numbers, which are of test images")
+        return below if self.gains is None else [*below, *competition.in_words(self.gains)]
+
+    @property
+    def frames(self) -> dict[str, pd.DataFrame]:
+        """The content of csv files, by name."""
+        frames = {"report": self.lines, "comparisons": self.pairings}
+        frames |= {"records": tables.record_lines(self.results), "runs": tables.run_lines(self.results)}
+        if self.gains is not None:
+            frames["competition"] = competition.as_matrix(competition.mean_of_seeds(self.gains)).reset_index()
+        return frames
+
+    @property
+    def figures(self) -> dict[str, Callable[[], Figure]]:
+        """The figures by name; none is drawn yet."""
+        figures = choose_figures(self.shown, self.suite, self.scored)
+        if self.gains is not None:
+            figures["competition"] = partial(competition.draw_competition, self.gains)
+        return figures
+
+    def text(self) -> str:
+        """What the screen shows."""
+        return "\n\n".join([self.suite.title, *(table.text() for table in self.tables), *self.below])
+
+    def page(self) -> str:
+        """What ``report.md`` has above its figures."""
+        sections = [table.text("github", "## ", "- ") for table in self.tables]
+        return "\n\n".join([f"# {self.suite.title}", *sections, *self.below]) + "\n"
 
     def write(self, folder: Path) -> list[str]:
         """Write the report's files; returns their names. Raises UserError."""
-        before = [path for name in ("report.md", *self.texts) if (path := folder / name).exists()]
-        if self.is_empty and before and NO_RUN not in before[0].read_text(encoding="utf-8", errors="replace"):
+        before = folder / "report.md"
+        if not self.results and before.exists() and NO_RUN not in before.read_text(encoding="utf-8", errors="replace"):
             raise UserError(f"{folder}: no complete run was found, so the report that is there was kept")
-        file.make_folder(folder)
-        drawn: dict[str, bytes] = {}
+        make_folder(folder)
+        label = slug("_".join(folder.resolve().parts[-2:]))
+        contents = {f"{name}.csv": frame.to_csv(index=False).encode() for name, frame in self.frames.items()}
+        contents["report.tex"] = latex.page(self.tables, self.suite.title, label).encode()
+        page = self.page()
         for name, draw in self.figures.items():
             try:
                 figure = draw()
-                drawn |= {f"{name}.{kind}": to_image(figure, kind) for kind in ("png", "pdf")}
+                contents |= {f"{name}.{kind}": to_image(figure, kind) for kind in ("png", "pdf")}
+                page += f"\n![{name}]({name}.png)\n"
             except Exception as error:  # drawing runs other people's code on the user's fonts
                 write_line(f"warning: {name}: could not be drawn ({in_one_line(error)})", sys.stderr)
-        sections = [table.text("github", "## ", "- ") for table in self.tables.values()]
-        images = [f"![{Path(name).stem}]({name})" for name in drawn if name.endswith(".png")]
-        page = "\n\n".join([f"# {self.title}", *sections, *self.below, *images]) + "\n"
-        contents = {name: text.encode() for name, text in (self.texts | {"report.md": page}).items()} | drawn
-        is_source = self.source and self.source.resolve() == folder.resolve()  # it may have runs that are not shown
+        contents["report.md"] = page.encode()
         for name, content in contents.items():
-            if not (is_source and name in ("records.csv", "runs.csv")):
-                write_whole(folder / name, content)
+            write_whole(folder / name, content)
         return list(contents)
-
-
-def find_runs(flags: argparse.Namespace, cells: Sequence[file.Cell]) -> tuple[records.Tables, list[str]]:
-    """The runs that the flags name, with the methods from elsewhere, and remarks. Raises UserError."""
-    if flags.records:
-        found, remarks = records.of_files(flags.records, cells)
-    elif flags.suite:
-        found, remarks = records.of_suite(cells)
-    else:
-        found, remarks = records.of_folders(flags.run_dirs)
-    for path in flags.elsewhere:
-        found = records.of_elsewhere(path, found)
-    return found, remarks
-
-
-def scored_in_all(runs: pd.DataFrame, results: Sequence[records.Result]) -> str:
-    """Which images were scored in all complete runs: "validation" or "test". Raises UserError if both were."""
-    examples = runs.groupby("scored_on")[records.RUN].first()
-    if len(examples) > 1:
-        test, validation = (" / ".join(map(str, name)) for name in examples.itertuples(index=False))
-        raise UserError(f"expected runs scored on the same images, got test in {test} and validation in {validation}")
-    return [*examples.index, *(result.settings.scored_on for result in results if result.settings), "test"][0]
-
-
-def provenance(runs: pd.DataFrame, planned: Sequence[file.RunName] = ()) -> str:
-    """How many runs there are, of those that a suite plans, how long they took, and their commits and devices."""
-    if runs.empty:
-        return NO_RUN
-    texts = runs[["commit", "device", "threads"]].fillna("not known")
-    made = "; ".join(f"{key} {', '.join(texts[key].str.split('; ').explode().unique())}" for key in texts)
-    num_made = int(runs.set_index(records.RUN).index.isin(planned).sum())
-    counts = [f"{num_made} of {len(planned)} planned runs"] if planned else []
-    if num_others := len(runs) - num_made:
-        counts.append(f"{num_others}{' more' if planned else ''} run{'s' if num_others > 1 else ''}")
-    count = " and ".join(counts)
-    return f"{count}, {tables.duration(runs['elapsed_sec'].sum())} in all; {made}"

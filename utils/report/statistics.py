@@ -1,4 +1,4 @@
-"""Statistics of a few runs: mean, spread and interval over seeds, and two methods compared task by task."""
+"""Statistics of a few runs: mean, spread and interval over seeds, and the difference of two methods, paired by task."""
 
 from collections.abc import Sequence
 from typing import NamedTuple
@@ -7,13 +7,14 @@ import numpy as np
 import pandas as pd
 from scipy import stats
 
-from utils.report.records import NO_SEED
+from utils.report.results import NO_SEED
 
-DECIMALS = 10  # to which equal accuracies stay equal when they are averaged: ranks need their ties
+OVER_BOTH = "over seeds and tasks"
+MOST_BY_TASKS = 2  # seeds, whose spread says too little for an interval over seeds
 
 
 class Estimate(NamedTuple):
-    """The mean of n values, their sample standard deviation and 95 % t-interval; NaN where n values say nothing."""
+    """The mean of n values, their sample standard deviation and a 95 % interval; NaN where n values say nothing."""
 
     mean: float
     std: float
@@ -22,89 +23,91 @@ class Estimate(NamedTuple):
     n: int
 
 
-class Comparison(NamedTuple):
-    """The mean difference of two methods with the tasks as the sample, and with the seeds; Wilcoxon's p is over tasks.
+class Difference(NamedTuple):
+    """The mean difference of two methods, in fractions, with its 95 % interval.
 
-    Both means are the same. Over tasks it is asked whether the difference holds for other tasks, with these seeds; over
-    seeds, whether it holds for other seeds, with these tasks.
+    Attributes:
+        over: What the interval is for: new seeds and new tasks, or with fewer than three seeds new tasks alone.
+        num_tasks: The number of tasks.
+        seeds: The seeds that both methods have, or all if those of one are not known.
+        removed: The part of the other method's mean error that the difference removes.
     """
 
-    difference: Estimate
-    over_seeds: Estimate
-    num_zeros: int
-    wilcoxon_p: float
+    mean: float
+    low: float
+    high: float
+    over: str
+    num_tasks: int
     seeds: tuple[int, ...]
+    removed: float
 
 
 def estimate(values: Sequence[float], *, least: float = -1.0) -> Estimate:
-    """The mean of the values with its spread; the interval ends at ``least`` and at 1.
+    """The mean of the values with its spread; an interval, which ends at ``least`` and at 1, from three values on.
 
     Args:
         values: Taken as independent draws of a normal variable; without any, all but n is NaN.
         least: The smallest value that is possible; the largest is 1.
     """
     found, n = pd.Series(values, dtype=float), len(values)
-    mean, std = found.mean(), found.std()
-    half = stats.t.ppf(0.975, n - 1) * std / n**0.5  # on each side, 2.5 % lie beyond
-    low, high = np.clip([mean - half, mean + half], least, 1.0).tolist()
-    return Estimate(mean, std, low, high, n)
+    error = found.std() / n**0.5 if n > MOST_BY_TASKS else float("nan")
+    low, high = np.clip(_interval(found.mean(), error, n - 1), least, 1.0).tolist()
+    return Estimate(found.mean(), found.std(), low, high, n)
 
 
-def paired_by_task(ours: pd.DataFrame, other: pd.DataFrame) -> Comparison | None:
-    """Ours minus the other, each task averaged over the seeds that both have; the tasks are the pairs.
+def _interval(mean: float, standard_error: float, degrees_of_freedom: float) -> np.ndarray:
+    """The 95 % interval by Student's t; NaN if the standard error is NaN."""
+    return mean + stats.t.ppf([0.025, 0.975], degrees_of_freedom) * standard_error
+
+
+def difference(ours: pd.DataFrame, other: pd.DataFrame) -> Difference | None:
+    """Ours minus the other, paired by seed and task; None if there is no common seed.
 
     Args:
         ours: The accuracies at the end, fractions, a row for each seed, a column for each task.
-        other: The same of the other method. If the seeds of one are not known, all seeds of both are averaged.
-
-    Returns:
-        None if there is no common seed, or if the tasks are not the same.
+        other: The same of the other method, on the same tasks. If the seeds of one are not known, all seeds of both are
+            averaged.
     """
-    seeds = ours.index.union(other.index)
-    by_seed = pd.Series(dtype=float)
-    if NO_SEED in seeds:
-        seeds = seeds.drop(NO_SEED)
+    seeds = ours.index.intersection(other.index).sort_values()
+    if NO_SEED in ours.index.union(other.index):
+        seeds = ours.index.union(other.index).drop(NO_SEED)
+        by_seed, few = (ours.mean() - other[list(ours)].mean()).to_frame().T, "seeds not known"
     else:
-        seeds = ours.index.intersection(other.index)
-        ours, other = ours.loc[seeds], other.loc[seeds]
-        by_seed = (ours - other).mean(axis="columns")
-    by_task = (ours.mean() - other.mean()).to_numpy().round(DECIMALS)  # NaN for a task that one does not have
-    if by_task.size == 0 or np.isnan(by_task).any():
+        ours, other = ours.loc[seeds], other.loc[seeds, list(ours)]
+        by_seed, few = ours - other, "one seed" if len(seeds) == 1 else "two seeds"
+    if by_seed.empty:
         return None
-    num_zeros = int((by_task == 0).sum())
-    return Comparison(estimate(by_task), estimate(by_seed), num_zeros, wilcoxon_p(by_task), tuple(sorted(seeds)))
+    num_seeds, num_tasks = by_seed.shape
+    mean, others_error = by_seed.mean().mean(), 1 - other.mean().mean()
+    if num_seeds > MOST_BY_TASKS and num_tasks > 1:
+        over, (error, freedom) = OVER_BOTH, _error_over_seeds_and_tasks(by_seed)
+    else:
+        over, error, freedom = f"{few}: over tasks", by_seed.mean().std() / num_tasks**0.5, num_tasks - 1
+    low, high = _interval(mean, error, freedom)
+    removed = mean / others_error if others_error > 0 else float("nan")
+    return Difference(mean, low, high, over, num_tasks, tuple(seeds), removed)
 
 
-def wilcoxon_p(differences: np.ndarray) -> float:
-    """The exact two-sided p-value of Wilcoxon's signed-rank test, ties included; zeros are dropped.
+def _error_over_seeds_and_tasks(differences: pd.DataFrame) -> tuple[float, float]:
+    """The standard error of the mean for new seeds and new tasks, and its degrees of freedom.
 
-    It is the fraction of all choices of signs, all equally likely, whose sum of positive ranks is at least as far from
-    its mean as the observed sum. (``scipy.stats.wilcoxon`` takes a normal approximation if there is a tie.)
+    Two-way random effects without replication: a difference is the sum of an effect of its seed, one of its task, and a
+    residual. The mean's variance is (MS_seed + MS_task - MS_residual) / (S T), with Satterthwaite's degrees of freedom,
+    and at least MS_residual / (S T), with (S - 1)(T - 1).
 
     Args:
-        differences: Float ``[n]``. Without any that is not zero the p-value is 1.
+        differences: Float ``[S, T]``, a row for each seed, a column for each task.
+
+    Source: Searle, Casella and McCulloch 1992; Satterthwaite 1946.
     """
-    differences = differences[differences != 0]
-    # Equal differences share their mean rank, which is a whole number when it is doubled.
-    ranks = (2 * stats.rankdata(np.abs(differences))).astype(int)
-    probability = np.ones(1)  # of each sum of positive ranks
-    for rank in ranks:
-        probability = (np.pad(probability, (0, rank)) + np.pad(probability, (rank, 0))) / 2
-    lower = min(ranks[differences > 0].sum(), ranks[differences < 0].sum())
-    return min(1.0, 2 * float(probability[: lower + 1].sum()))
-
-
-def holm(p_values: pd.Series) -> pd.Series:
-    """The p-values, corrected for the number of comparisons by Holm's method; NaN is no comparison.
-
-    Source: Holm 1979, A simple sequentially rejective multiple test procedure.
-    """
-    ascending = p_values.dropna().sort_values(kind="stable")
-    corrected = ascending * np.arange(len(ascending), 0, -1)
-    return corrected.cummax().clip(upper=1.0).reindex(p_values.index)
-
-
-def rank_correlation(pairs: pd.DataFrame) -> float:
-    """Spearman's rho of two columns, where both have a number; NaN if all numbers of one are equal."""
-    known = pairs.dropna().round(DECIMALS)
-    return float(stats.spearmanr(*known.to_numpy().T).statistic) if known.nunique().min() > 1 else float("nan")
+    values, (num_seeds, num_tasks) = differences.to_numpy(), differences.shape
+    of_seed, of_task = values.mean(axis=1, keepdims=True), values.mean(axis=0, keepdims=True)
+    residual = values - of_seed - of_task + values.mean()
+    freedom = np.array([num_seeds - 1, num_tasks - 1, (num_seeds - 1) * (num_tasks - 1)])
+    squares = np.array(
+        [num_tasks * of_seed.var(ddof=1), num_seeds * of_task.var(ddof=1), np.sum(residual**2) / freedom[2]]
+    )
+    total = squares[0] + squares[1] - squares[2]
+    if total <= squares[2]:
+        return float(squares[2] / values.size) ** 0.5, float(freedom[2])
+    return float(total / values.size) ** 0.5, float(total**2 / np.sum(squares**2 / freedom))

@@ -1,4 +1,4 @@
-"""A report's tables: a line for each method, benchmark and metric; the cost; methods compared task by task."""
+"""A report's tables: each metric as papers show it, methods compared task by task, and what a run costs."""
 
 import itertools
 from collections.abc import Sequence
@@ -6,17 +6,15 @@ from typing import NamedTuple
 
 import pandas as pd
 
+from utils.config import Settings, TaskKey
 from utils.metrics import METRICS, compute_metrics
-from utils.report.records import Result
-from utils.report.statistics import estimate, holm, paired_by_task
-from utils.suite.file import Suite
+from utils.report.results import Result
+from utils.report.statistics import OVER_BOTH, difference, estimate
+from utils.suite.file import Published
 
-OF_COST = ["parameters", "images_trained", "elapsed_sec"]  # the mean of a method's runs, beside its accuracy
-OF_LINES = [*"benchmark method metric mean std low high n published difference source".split(), *OF_COST]
-OF_PAIRINGS = [
-    *"benchmark method against mean std low high n num_zeros wilcoxon_p holm_p".split(),
-    *"low_over_seeds high_over_seeds seeds".split(),
-]
+OF_LINES = "benchmark method metric mean std low high n tasks published difference source".split()
+OF_PAIRINGS = "benchmark method against mean low high over num_tasks seeds removed first_learner reason".split()
+MADE = ["commit", "torch", "device", "threads", "precision"]  # of a run's invocations, for runs.csv
 COST = {  # by name in runs.csv: a column's title and the format of its numbers
     "learners": ("learners", "{:,.0f}"),
     "parameters": ("parameters", "{:,.0f}"),
@@ -45,191 +43,219 @@ class Table(NamedTuple):
         table = cells.to_markdown(index=False, tablefmt=style, **options)
         return "\n".join([heading + self.title, "", table, "", *(bullet + note for note in self.notes)]).rstrip()
 
+    def without_constants(self, *kept: str) -> "Table":
+        """The table without columns that are empty or, in several rows, have one value, which a note names."""
+        first = self.cells.iloc[0]
+        is_constant = (self.cells == first).all() & ((first == "") | (len(self.cells) > 1)) & ~first.index.isin(kept)
+        in_every_row = [f"{title} {cell}" for title, cell in first[is_constant].items() if cell]
+        num_names = self.num_names - int(is_constant.iloc[: self.num_names].sum())
+        notes = [f"In every row: {'; '.join(in_every_row)}."] * bool(in_every_row)
+        return Table(self.title, self.cells.loc[:, ~is_constant], num_names, [*notes, *self.notes])
+
 
 def _escape_bar(cell: str) -> str:
     return cell.replace("|", "\\|")
 
 
-def make_lines(results: Sequence[Result], runs: pd.DataFrame, suite: Suite, metrics: Sequence[str]) -> pd.DataFrame:
-    """A line for each benchmark, method and metric that has a meaning, with the columns ``OF_LINES``, fractions."""
+def record_lines(results: Sequence[Result]) -> pd.DataFrame:
+    """A line for each run, round and task: the accuracy, a fraction."""
+    lines = [
+        (result.benchmark, result.method, seed, round_id, key.name, value)
+        for result in results
+        for seed, r in result.accuracy.items()
+        for (round_id, key), value in r.stack().dropna().items()
+    ]
+    return pd.DataFrame(lines, columns=["benchmark", "method", "seed", "round", "task", "accuracy"])
+
+
+def run_lines(results: Sequence[Result]) -> pd.DataFrame:
+    """A line for each finished run: how it was made, what it cost, its settings as JSON, its data's fingerprints."""
     lines = []
     for result in results:
-        values = pd.DataFrame([compute_metrics(r, continual=result.continual) for r in result.accuracy.values()])
+        for seed, run in result.runs.items():
+            made = {key: [str(entry.get(key) or "not known") for entry in run.invocations] for key in MADE}
+            line = {"benchmark": result.benchmark, "method": result.method, "seed": seed}
+            line |= {key: "; ".join(dict.fromkeys(values)) for key, values in made.items()}
+            line |= run.model_dump(include={"elapsed_sec", "peak_mem_gb", "scored_on"}) | run.cost.model_dump()
+            settings = run.settings.model_dump_json(exclude={"benchmark": {"root"}})
+            lines.append(line | {"settings": settings, "data": " ".join(run.data)})
+    return pd.DataFrame(lines)
+
+
+def provenance(runs: pd.DataFrame) -> str:
+    """How many runs there are, how long they took, and their commits, devices and threads."""
+    made = [
+        f"{key} {', '.join(runs[key].str.split('; ').explode().unique())}" for key in ("commit", "device", "threads")
+    ]
+    num_runs = f"{len(runs)} run{'s' if len(runs) > 1 else ''}"
+    return f"{num_runs}, {duration(runs['elapsed_sec'].sum())} in all; {'; '.join(made)}"
+
+
+def make_lines(results: Sequence[Result], published: Sequence[Published], metrics: Sequence[str]) -> pd.DataFrame:
+    """A line for each benchmark, method and metric that has a meaning, with the columns ``OF_LINES``, fractions.
+
+    ``tasks`` says over how many tasks an average is, if these are not all of its benchmark. A difference from a
+    published number needs all tasks, the same network and the same length.
+    """
+    lines: list[dict[str, object]] = []
+    tasks_of: dict[str, set[TaskKey]] = {}
+    for result in results:
+        tasks_of.setdefault(result.benchmark, set()).update(result.tasks)
+    for result in results:
+        values = pd.DataFrame(
+            [compute_metrics(r.to_numpy(), continual=result.continual) for r in result.accuracy.values()]
+        )
+        num_learned, num_tasks = len(result.learned), len(tasks_of[result.benchmark])
+        tasks = (
+            ""
+            if num_learned == num_tasks
+            else f"{num_learned} of {num_tasks} tasks" + " learned" * bool(result.guessed)
+        )
         for metric in metrics:
             if METRICS[metric].needs_arrival and not result.continual:
                 continue
-            line: dict[str, object] = {"benchmark": result.benchmark, "method": result.method, "metric": metric}
-            line |= estimate(values.get(metric, ()), least=METRICS[metric].least)._asdict()
-            line["published"], line["source"] = suite.number(result.method, result.benchmark, metric)
-            lines.append(line)
-    names = ["benchmark", "method"]
-    frame = pd.DataFrame(lines, columns=[key for key in OF_LINES if key not in OF_COST]).astype({"published": float})
-    frame = frame.merge(runs.groupby(names)[OF_COST].mean().reset_index(), on=names, how="left")
-    return frame.assign(difference=frame["mean"] - frame["published"])
+            found = estimate(values.get(metric, ()), least=METRICS[metric].least)
+            names = {"benchmark": result.benchmark, "method": result.method, "metric": metric}
+            lines.append({**names, **found._asdict(), "tasks": tasks, "source": ""})
+            for entry in published:
+                if (entry.row, entry.metric) == (result.method, metric) and result.benchmark in entry.percent:
+                    number = entry.percent[result.benchmark] / 100
+                    lines[-1] |= {"published": number, "source": entry.source}
+                    if not tasks and is_comparable(entry, result.settings):
+                        lines[-1]["difference"] = found.mean - number
+    return pd.DataFrame(lines, columns=OF_LINES).astype({"published": float, "difference": float})
+
+
+def is_comparable(published: Published, settings: Settings | None) -> bool:
+    """Whether runs with these settings have the network and the length of a published number."""
+    if settings is None or published.model not in (None, settings.recipe.model):
+        return False
+    return not published.epochs or settings.epochs in published.epochs
 
 
 def make_pairings(results: Sequence[Result], against: str | None, *, all_pairs: bool = False) -> pd.DataFrame:
-    """Methods compared task by task, with the columns ``OF_PAIRINGS``; no n where two cannot be compared.
+    """Methods compared task by task, with the columns ``OF_PAIRINGS``, fractions; a reason where they cannot be.
 
-    Each method of a benchmark is compared with one of them: the one named, or the first that was run; or all pairs.
-    ``holm_p`` is the p-value, corrected for all comparisons.
+    Each method of a benchmark is compared with one of them: the one named, or the first; or all pairs.
     """
     rows = []
     for benchmark in dict.fromkeys(result.benchmark for result in results):
         methods = [result for result in results if result.benchmark == benchmark]
-        ran = [result for result in methods if result.accuracy]
-        bases = [result for result in methods if result.method == against] if against else ran
-        pairs = [(base, other) for base in bases[:1] for other in ran if other is not base]
-        for base, other in itertools.combinations(ran, 2) if all_pairs else pairs:
-            row: dict[str, object] = {"benchmark": benchmark, "method": other.method, "against": base.method}
-            if found := paired_by_task(other.final, base.final):
-                row |= found._asdict() | found.difference._asdict()
-                row |= {"low_over_seeds": found.over_seeds.low, "high_over_seeds": found.over_seeds.high}
-                row["seeds"] = " ".join(map(str, found.seeds))
-            rows.append(row)
-    pairings = pd.DataFrame(rows, columns=OF_PAIRINGS).astype({"n": "Int64", "num_zeros": "Int64", "wilcoxon_p": float})
-    return pairings.assign(holm_p=holm(pairings["wilcoxon_p"]))
+        bases = [result for result in methods if against in (None, result.method)][:1]
+        pairs = [(base, other) for base in bases for other in methods if other is not base]
+        for base, other in itertools.combinations(methods, 2) if all_pairs else pairs:
+            names = {"benchmark": benchmark, "method": other.method, "against": base.method}
+            rows.append({**names, "over": "", "seeds": "", "reason": "", **compare(other, base)})
+    return pd.DataFrame(rows, columns=OF_PAIRINGS)
+
+
+def compare(ours: Result, other: Result) -> dict[str, object]:
+    """The difference of two results, as in a row of ``make_pairings``.
+
+    ``first_learner`` is the part of a gain over Isolated that the first learner of each task has: the learning
+    accuracy less Isolated's.
+    """
+    if ours.learned != other.learned or ours.guessed or other.guessed:
+        return {"reason": "other tasks"}
+    found = difference(ours.final, other.final)
+    if found is None:
+        return {"reason": "no seed in common"}
+    row = found._asdict() | {"seeds": " ".join(map(str, found.seeds))}
+    if other.is_isolated_of(ours) and ours.continual:
+        learned = [
+            compute_metrics(ours.accuracy[s].to_numpy(), continual=True)["learning_accuracy"] for s in found.seeds
+        ]
+        row["first_learner"] = sum(learned) / len(learned) - other.final.loc[list(found.seeds)].mean().mean()
+    return row
 
 
 def duration(seconds: float) -> str:
-    """A time in words; nothing if it is not known."""
-    if pd.isna(seconds):
-        return ""
+    """A time in words."""
     if seconds < 90:
         return f"{seconds:.0f} s"
     return f"{seconds / 60:.0f} min" if seconds < 5400 else f"{seconds / 3600:.1f} h"
 
 
-def thousands(value: float) -> str:
-    """A whole number in groups of three digits; nothing if it is not known."""
-    return "" if pd.isna(value) else f"{value:,.0f}"
-
-
-def percent(value: float, *, signed: bool = False) -> str:
-    """A fraction as a percentage with two decimals; nothing if it is not known."""
-    return "" if pd.isna(value) else f"{100 * value:{'+' if signed else ''}z.2f}"  # z: no -0.00
+def percent(value: float, *, signed: bool = False, decimals: int = 2) -> str:
+    """A fraction as a percentage; nothing if it is not known."""
+    return "" if pd.isna(value) else f"{100 * value:{'+' if signed else ''}z.{decimals}f}"  # z: no -0.00
 
 
 def mean_and_std(line: pd.Series, *, with_n: bool = False) -> str:
-    """The mean with its spread in percent, and with the number of seeds."""
-    if pd.isna(line["mean"]):
-        return "not run"
+    """The mean with its spread in percent, the number of seeds, and the number of tasks if these are not all."""
     spread = "" if pd.isna(line["std"]) else f" ± {percent(line['std'])}"
-    return percent(line["mean"]) + spread + (f" ({line['n']})" if with_n else "")
+    tasks = f", {line['tasks']}" if line["tasks"] else ""
+    return percent(line["mean"]) + spread + (f" ({line['n']})" if with_n else "") + tasks
 
 
 def interval(line: pd.Series, *, signed: bool = False) -> str:
-    """The interval in percent; nothing if it is not known."""
+    """The interval in percent and, if it is not for new seeds, what it is for; nothing if it is not known."""
     low, high = percent(line["low"], signed=signed), percent(line["high"], signed=signed)
-    return f"{low} to {high}" if low else ""
+    over = line.get("over", OVER_BOTH)
+    return f"{low} to {high}{'' if over == OVER_BOTH else f'; {over}'}" if low else ""
 
 
-def overview_table(lines: pd.DataFrame, scored: str, *, bold_best: bool = False, for_paper: bool = False) -> Table:
-    """Average accuracies as papers show them: a method a row, a benchmark a column.
+def metric_table(lines: pd.DataFrame, metric: str, scored: str, *, bold_best: bool = False) -> Table:
+    """A metric as papers show it: a method a row, a benchmark a column; "-" where there is no run.
+
+    Below a method stand its interval, the published number and the difference from it, where they are known.
 
     Args:
-        lines: The report's lines; those of average accuracies are shown.
+        lines: The report's lines.
+        metric: The metric's name.
         scored: Which images were scored, test or validation.
-        bold_best: Whether the best mean of each benchmark is bold.
-        for_paper: Whether n stands in the title, if all have the same, and the published numbers' sources in the notes.
+        bold_best: Whether the best mean of each benchmark over all its tasks is bold.
     """
-    average = lines[lines["metric"] == "average_accuracy"].set_index(["method", "benchmark"])
-    counts = average.loc[average["n"] > 0, "n"].unique()
-    same_n = for_paper and len(counts) == 1
-    ours = average.apply(mean_and_std, axis="columns", with_n=not same_n).astype(object)
+    lines = lines[lines["metric"] == metric].set_index(["method", "benchmark"])
+    counts, sources = lines["n"].unique(), [source for source in lines["source"].unique() if source]
+    cells = lines.apply(mean_and_std, axis="columns", with_n=len(counts) > 1).astype(object)
+    notes = [f"Published: {'; '.join(sources)}."] * bool(sources)
     if bold_best:  # as it is printed: equal ones too
-        best = average["mean"].groupby("benchmark").transform("max").map(percent)
-        ours = ours.mask((average["n"] > 0) & (average["mean"].map(percent) == best), "**" + ours + "**")
-    ours = ours.unstack(fill_value="-", sort=False)
-    published = average["published"].map(percent).unstack(fill_value="", sort=False)
-    rows = []
-    for method in ours.index:
-        rows.append([method, *ours.loc[method]])
-        if published.loc[method].any():
-            rows.append(["  published", *published.loc[method]])
-    notes = ["Bold: the best mean of each benchmark, equal ones too; published numbers do not count."] * bold_best
-    if for_paper and (sources := [source for source in average["source"].unique() if source]):
-        notes.append(f"Published: {'; '.join(sources)}.")
-    n = f", n = {counts[0]}" if same_n else " (n)"
-    title = f"Average {scored} accuracy, %: mean ± standard deviation over seeds{n}"
-    return Table(title, pd.DataFrame(rows, columns=["method", *ours]), 1, notes)
+        whole = lines["mean"].where(lines["tasks"] == "")
+        is_best = whole.map(percent) == whole.groupby("benchmark").transform("max").map(percent)
+        cells = cells.mask(is_best & whole.notna(), "**" + cells + "**")
+        notes.insert(0, "Bold: the best mean of each benchmark, equal ones too; published numbers do not count.")
+    if (lines["published"].notna() & lines["difference"].isna()).any():
+        notes.append("No difference is shown from a number of another network, another length or other tasks.")
+    parts = {
+        "{}": cells.unstack(fill_value="-", sort=False),
+        "  95 % interval": lines.apply(interval, axis="columns").unstack(fill_value="", sort=False),
+        "  published": lines["published"].map(percent).unstack(fill_value="", sort=False),
+        "  difference": lines["difference"].map(percent, signed=True).unstack(fill_value="", sort=False),
+    }
+    methods = list(dict.fromkeys(lines.index.get_level_values("method")))
+    rows = [[name.format(it), *part.loc[it]] for it in methods for name, part in parts.items() if part.loc[it].any()]
+    n = f", n = {counts[0]}" if len(counts) == 1 else " (n)"
+    label = METRICS[metric].label
+    title = f"{label[:1].upper() + label[1:]}, {scored} images, %: mean ± standard deviation over seeds{n}"
+    return Table(title, pd.DataFrame(rows, columns=["method", *parts["{}"]]), 1, notes)
 
 
-def details_table(lines: pd.DataFrame, scored: str) -> Table:
-    """Every line with its interval, n, the published number and its source."""
-    sources = [source for source in lines["source"].unique() if source]
-    numbers = {source: f" [{number}]" for number, source in enumerate(sources, start=1)}
-    cells = lines[["benchmark", "method"]].assign(
+def pairings_table(pairings: pd.DataFrame, scored: str) -> Table:
+    """Methods compared task by task."""
+    cells = pairings[["benchmark", "method", "against"]].assign(
         **{
-            "metric, %": [METRICS[metric].label for metric in lines["metric"]],
-            "ours": lines.apply(mean_and_std, axis="columns"),
-            "95 % interval": lines.apply(interval, axis="columns"),
-            "n": lines["n"].astype(str),
-            "published": lines["published"].map(percent) + lines["source"].map({"": ""} | numbers),
-            "difference": lines["difference"].map(percent, signed=True),
-            "parameters": lines["parameters"].map(thousands),
-            "images trained on": lines["images_trained"].map(thousands),
-            "a run": lines["elapsed_sec"].map(duration),
+            "difference, points": pairings["mean"].map(percent, signed=True) + pairings["reason"],
+            "95 % interval": pairings.apply(interval, axis="columns", signed=True),
+            "error removed, %": pairings["removed"].map(percent, decimals=1),
+            "first learner, points": pairings["first_learner"].map(percent, signed=True),
+            "tasks": pairings["num_tasks"].map("{:.0f}".format).where(pairings["reason"] == "", ""),
+            "seeds": pairings["seeds"],
         }
     )
-    notes = [f"{number.strip()} {source}" for source, number in numbers.items()]
-    return Table(f"Ours and the published: {scored} accuracy", cells, 3, notes)
-
-
-def summary_table(lines: pd.DataFrame, scored: str) -> Table:
-    """Lines of several suites, with the suite's title as ``experiment``, and the gain over Isolated as ``*_gained``."""
-    gained = lines.filter(like="_gained").rename(columns=lambda name: name.removesuffix("_gained"))
-    gain = gained["mean"].map(percent, signed=True)
-    bounds = " (" + gained.apply(interval, axis="columns", signed=True) + ")"
-    cells = lines[["experiment", "benchmark", "method"]].assign(
-        **{
-            f"{scored} accuracy, %": lines.apply(mean_and_std, axis="columns"),
-            "n": lines["n"].astype(str),
-            "published": lines["published"].map(percent),
-            "gain over Isolated": (gain + bounds).where(gain != "", ""),
-            "images trained on": lines["images_trained"].map(thousands),
-            "a run": lines["elapsed_sec"].map(duration),
-        }
-    )
-    return Table("", cells, 3)
+    notes = [
+        "The interval is for new seeds and new tasks; with fewer than three seeds for new tasks alone, as it says."
+    ]
+    if pairings["first_learner"].notna().any():
+        notes.append("First learner: the part of the gain over Isolated that a task's first learner has by itself.")
+    title = f"Difference of two methods in {scored} accuracy, paired by task and seed"
+    return Table(title, cells, 3, notes).without_constants("method", "against", "difference, points")
 
 
 def cost_table(runs: pd.DataFrame) -> Table:
-    """What a run of each method costs: networks at test time, images in training; means over the runs."""
-    means = runs.groupby(["benchmark", "method"], sort=False)[list(COST)].mean()
-    cells = pd.DataFrame({title: means[key].map(style.format) for key, (title, style) in COST.items()})
-    return Table("What a run costs: learners and parameters at test time, images in training", cells.reset_index(), 2)
-
-
-def pairings_table(pairings: pd.DataFrame, scored: str, *, for_paper: bool = False) -> Table:
-    """Methods compared task by task; for a paper without the intervals, Wilcoxon's p and the seeds."""
-    known = pairings.dropna(subset="n")
-    over_seeds = known[["low_over_seeds", "high_over_seeds"]].set_axis(["low", "high"], axis="columns")
-    cells = pd.DataFrame(
-        {
-            "difference, points": known["mean"].map(percent, signed=True),
-            "95 %, over tasks": known.apply(interval, axis="columns", signed=True),
-            "95 %, over seeds": over_seeds.apply(interval, axis="columns", signed=True),
-            "tasks": known.apply(_num_tasks, axis="columns"),
-            "Wilcoxon p": known["wilcoxon_p"].map("{:.2g}".format),
-            "Holm's p": known["holm_p"].map("{:.2g}".format),
-            "seeds": known["seeds"],
-        }
-    )
-    cells = pairings[["benchmark", "method", "against"]].join(cells.astype(object))
-    cells = cells.fillna({"difference, points": "no seed in common, or other tasks"}).fillna("")
-    notes = [
-        "Each task is one pair of the test, so with only five tasks p cannot fall below 0.06.",
-        f"Holm's p is Wilcoxon's exact p, corrected for the number of comparisons in this table ({len(known)}).",
-    ]
-    title = f"Difference of two methods in {scored} accuracy, paired by task, each task averaged over seeds"
-    if for_paper:  # as wide as a page
-        cells = cells.drop(columns=["95 %, over tasks", "95 %, over seeds", "Wilcoxon p", "seeds"])
-    else:
-        notes.insert(0, "Intervals over tasks are for other tasks and these seeds, those over seeds for other seeds.")
-    return Table(title, cells, 3, notes)
-
-
-def _num_tasks(pairing: pd.Series) -> str:
-    zeros = pairing["num_zeros"]
-    return f"{pairing['n']}" + (f" ({zeros} zero{'s' if zeros > 1 else ''})" if zeros else "")
+    """What a run of each method costs: networks at test time, images in training, time; means over the runs."""
+    groups = runs.groupby(["benchmark", "method"], sort=False)
+    cells = pd.DataFrame({title: groups[key].mean().map(style.format) for key, (title, style) in COST.items()})
+    cells["time"] = groups["elapsed_sec"].mean().map(duration)
+    title = "What a run costs: learners and parameters at test time, images in training"
+    return Table(title, cells.reset_index(), 2).without_constants("method")

@@ -13,7 +13,7 @@ import contextlib
 import re
 import sys
 import textwrap
-from collections.abc import Callable, Collection, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[2]))  # for python PROJECT/utils/suite, from any folder
@@ -23,14 +23,13 @@ from tqdm import tqdm
 
 from utils.command_line import command_line
 from utils.errors import StopSignal, UserError
+from utils.files import make_folder
 from utils.logger import open_screens, write_line
-from utils.run_folder import is_complete
-from utils.suite import file, run
+from utils.run_folder import is_complete, settings_of
 from utils.suite.command import PASSED_ON, Command, read_command
-from utils.suite.file import RunName
+from utils.suite.file import Run, read_plan
 from utils.suite.on_ray import RayPool
-from utils.suite.recorded import add_records, read_recorded
-from utils.suite.run import Job, Outcome
+from utils.suite.run import LocalPool, Outcome, has_data, log_size, slots_of, visible_gpus
 
 POLL_SEC = 0.5
 
@@ -40,49 +39,38 @@ def say(line: str) -> None:
     write_line(line, sys.stdout)
 
 
-def run_all(
-    jobs: Sequence[Job], pool: run.LocalPool | RayPool, stop: StopSignal, record: Callable[[Job], None]
-) -> collections.Counter[str]:
-    """Run all jobs, show when each begins and how it ends, and record it; returns how many ended in each way."""
+def run_all(runs: Sequence[Run], pool: LocalPool | RayPool, stop: StopSignal) -> collections.Counter[str]:
+    """Do all runs, and show when each begins and how it ends; returns how many ended in each way."""
     count = collections.Counter[str]()
-    waiting = {job: run.log_size(job) for job in jobs}  # a log grows when its job begins, on any machine
-    told = set[Job]()  # for which other processes are waited
-    job_of = {pool.submit(job): job for job in jobs}
-    bar = tqdm(total=len(jobs), unit="run", disable=None, dynamic_ncols=True, smoothing=0)
-    while job_of:
-        if stop.received:
-            pool.stop()
-        ended = concurrent.futures.wait(job_of, POLL_SEC, concurrent.futures.FIRST_COMPLETED).done
-        for future in sorted(job_of, key=lambda future: future not in ended):  # the ended first: they make room
-            job = job_of[future]
-            if job in waiting and run.log_size(job) > waiting[job]:
-                del waiting[job]
-                say(f"begins   {job.name}")
-            if future in ended:
-                del job_of[future]
-                outcome = outcome_of(future, stop.received)
+    waiting = {run: log_size(run) for run in runs}  # a log grows when its run begins, on any machine
+    told = set[Run]()  # for which other processes are waited
+    run_of = {pool.submit(run): run for run in runs}
+    with tqdm(total=len(runs), unit="run", disable=None, dynamic_ncols=True, smoothing=0) as bar:
+        while run_of:
+            if stop.received:
+                pool.stop()
+            ended = concurrent.futures.wait(run_of, POLL_SEC, concurrent.futures.FIRST_COMPLETED).done
+            for run in [run for run, size in waiting.items() if log_size(run) > size]:
+                del waiting[run]
+                say(f"begins   {run}")
+            for future in ended:
+                run, outcome = run_of.pop(future), outcome_of(future, stop.received)
                 if outcome.status == "waits":
-                    job_of[pool.submit(job)] = job  # behind the others
-                    if job not in told:
-                        told.add(job)
-                        say(f"waits    {job.name}, for {outcome.detail}")
+                    run_of[pool.submit(run)] = run  # behind the others
+                    if run not in told:
+                        told.add(run)
+                        say(f"waits    {run}, for {outcome.detail}")
                     continue
-                if outcome.status == "done":
-                    try:
-                        record(job)
-                    except (UserError, OSError) as mistake:
-                        outcome = Outcome("failed", f"complete, but not recorded: {mistake}")
                 count[outcome.status] += 1
                 bar.update()
-                say(f"{outcome.status:<7}  {job.name}   [{count.total()} of {len(jobs)}]")
+                say(f"{outcome.status:<7}  {run}   [{count.total()} of {len(runs)}]")
                 if outcome.status == "failed":
-                    say(textwrap.indent(f"{outcome.detail}\nlog: {job.log}", " " * 9))
-    bar.close()
+                    say(textwrap.indent(f"{outcome.detail}\nlog: {run.log}", " " * 9))
     return count
 
 
 def outcome_of(future: concurrent.futures.Future[Outcome], stopping: bool) -> Outcome:
-    """How a job ended; an error in one job does not stop the others."""
+    """How a run ended; an error in one run does not stop the others."""
     error = future.exception()
     if error is None:
         return future.result()
@@ -96,16 +84,20 @@ def matches(text: str, name: str) -> bool:
     return re.search(before + re.escape(text) + after, name, re.IGNORECASE) is not None
 
 
-def choose_runs(command: Command, cells: Sequence[file.Cell], seeds: Sequence[int]) -> list[tuple[file.Cell, int]]:
-    """The cells and seeds that the command asks for, one seed of the whole table after another. Raises UserError."""
-    runs = [(cell, seed) for seed in dict.fromkeys(command.seeds or seeds) for cell in cells]
-    chosen = [(cell, seed) for cell, seed in runs if matches(command.only, str(cell.run(seed)))]
+def choose_runs(command: Command) -> list[Run]:
+    """The runs that the command asks for, one seed of the whole table after another. Raises UserError."""
+    plan = read_plan(command.suite, command.suite_dir)
+    runs = [cell.run(seed) for seed in dict.fromkeys(command.seeds or plan.suite.seeds) for cell in plan.cells]
+    chosen = [run for run in runs if matches(command.only, str(run))]
     if not chosen:
-        name = str(runs[0][0].run(runs[0][1]))
-        raise UserError(f"--only: expected words of a name such as {name!r}, got {command.only!r}")
-    for cell, seed in chosen:  # before anything starts
-        if differing := cell.differing(seed):
-            raise UserError(f"{differing}; take another --suite_dir, or move the run folder elsewhere")
+        raise UserError(f"--only: expected words of a name such as {str(runs[0])!r}, got {command.only!r}")
+    for run in chosen:  # before anything starts
+        begun = is_complete(run.run_dir) or (run.run_dir / "config.yaml").exists()
+        if begun and (differing := run.settings.differences(settings_of(run.run_dir))):
+            advice = "take another --suite_dir, or move the run folder elsewhere"
+            raise UserError(
+                f"{run.run_dir}: not the suite's settings, which differ in {', '.join(differing)}; {advice}"
+            )
     return chosen
 
 
@@ -117,54 +109,49 @@ def flags_to_pass_on(command: Command, *, device: str, threads: int) -> list[str
     return words
 
 
-def print_plan(jobs: Sequence[Job], recorded: Collection[RunName]) -> None:
+def print_plan(runs: Sequence[Run]) -> None:
     """Print each run's command and state."""
-    num_complete = 0
-    for job in jobs:
-        state = "goes on" if job.run_dir.exists() else "new"
-        if job.name in recorded or is_complete(job.run_dir):
-            state = "recorded" if job.name in recorded else "complete"
-            num_complete += 1
-        say(f"# {job.name}: {state}\n{command_line(job.argv)}")
-    say(f"# {len(jobs)} runs, {num_complete} of them complete")
+    states = ["complete" if is_complete(run.run_dir) else "goes on" if run.run_dir.exists() else "new" for run in runs]
+    for run, state in zip(runs, states, strict=True):
+        say(f"# {run}: {state}\n{command_line(run.argv)}")
+    say(f"# {len(runs)} runs, {states.count('complete')} of them complete")
+
+
+def check_data(runs: Sequence[Run], stop: StopSignal) -> None:
+    """Load the data of each benchmark file, for the run with most of its tasks. Raises UserError if any are missing."""
+    by_size = sorted(runs, key=lambda run: len(run.settings.benchmark.tasks))
+    largest = {run.argv[1]: run for run in by_size}  # by benchmark file
+    missing = [path for path, run in largest.items() if not has_data(run, lambda: stop.received)]
+    if stop.received:
+        raise UserError("stopped by a signal before any run was started", exit_status=3)
+    if missing:
+        raise UserError(f"no run was started, because data are missing or damaged: {', '.join(missing)}")
 
 
 def run_suite(command: Command, argv: Sequence[str]) -> int:
     """Check everything, then run; returns the exit status. Raises UserError."""
-    folder = file.suite_folder(command.suite, command.suite_dir)
-    suite = file.read_suite(command.suite)
-    cells = file.read_cells(suite, command.suite, folder)
-    runs = choose_runs(command, cells, suite.seeds)  # a mistake in the file is told before a GPU is looked for
-    recorded = read_recorded(command.records, cells) if command.records else set()
-    gpus = [] if command.ray else run.visible_gpus(command.device)
-    slots = run.slots(gpus, jobs=command.jobs, per_gpu=command.per_gpu, threads=command.threads or 1)
+    chosen = choose_runs(command)  # a mistake in the file is told before a GPU is looked for
+    gpus = [] if command.ray else visible_gpus(command.device)
+    slots = slots_of(gpus, jobs=command.jobs, per_gpu=command.per_gpu, threads=command.threads or 1)
     threads = command.threads or (max(1, cpu_count() // len(slots)) if gpus else 1)
     passed_on = flags_to_pass_on(command, device="cuda" if gpus else command.device, threads=threads)
-    jobs = [Job(cell.run(seed), cell.run_dir(seed), (*cell.argv(seed), *passed_on)) for cell, seed in runs]
+    runs = [run._replace(argv=(*run.argv, *passed_on)) for run in chosen]
     if command.dry_run:
-        print_plan(jobs, recorded)
+        print_plan(runs)
         return 0
 
-    if command.records:
-        file.make_folder(command.records)
-
-    def record(*done: Job) -> None:
-        if command.records:
-            add_records(command.records, {job.name: job.run_dir for job in done if job.name not in recorded})
-
-    record(*(job for job in jobs if is_complete(job.run_dir)))
-    todo = [job for job in jobs if job.name not in recorded and not is_complete(job.run_dir)]
-    pool: run.LocalPool | RayPool = run.LocalPool(slots)
+    todo = [run for run in runs if not is_complete(run.run_dir)]
+    pool: LocalPool | RayPool = LocalPool(slots)
     if command.ray and todo:
         pool = RayPool(command, num_cpus=len(slots) * threads, threads=threads)
     stop = StopSignal()  # after Ray, which takes SIGTERM for itself
     stop.defer()
     with contextlib.closing(pool):
-        if todo and not run.has_data(todo):
-            raise UserError("no run was started, because the data of some are missing or damaged")
-        file.make_folder(folder)
-        count = run_all(todo, pool, stop, record)
-    return print_end(command, argv, count, num_before=len(jobs) - len(todo))
+        check_data(todo, stop)
+        for run in todo:
+            make_folder(run.run_dir.parent)
+        count = run_all(todo, pool, stop)
+    return print_end(command, argv, count, num_before=len(runs) - len(todo))
 
 
 def print_end(command: Command, argv: Sequence[str], count: collections.Counter[str], *, num_before: int) -> int:
@@ -175,7 +162,6 @@ def print_end(command: Command, argv: Sequence[str], count: collections.Counter[
         say(f"stopped by a signal, the states are saved; to go on: {command_line(argv, 'utils/suite')}")
         return 3
     where = ["--suite_dir", str(command.suite_dir)] if command.suite_dir else []
-    where += ["--records", str(command.records)] if command.records else []
     say(f"the table: {command_line(['--suite', str(command.suite), *where], 'utils/report')}")
     return 1 if count["failed"] else 0
 

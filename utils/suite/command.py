@@ -3,13 +3,12 @@
 import argparse
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Annotated
 
 from joblib import cpu_count
 from pydantic import Field, model_validator
 
 from utils.command_line import Parser, add_flags
-from utils.config import Count, Machine, validate
+from utils.config import Count, Machine, Seed, validate
 
 PASSED_ON = Machine.model_fields.keys() - {"device", "threads"}  # to every run, as they were given
 
@@ -18,13 +17,12 @@ class Command(Machine):
     """The suite file, and the flags with their help."""
 
     suite: Path
-    seeds: tuple[Annotated[int, Field(ge=0)], ...] | None = Field(None, description="in place of the suite's")
+    seeds: tuple[Seed, ...] | None = Field(None, description="in place of the suite's")
     only: str = Field("", description="only runs whose name, 'method / benchmark / seed 0', has these words in it")
     jobs: Count | None = Field(None, description="runs at a time (as fit the cores; with GPUs --per_gpu on each)")
     per_gpu: Count = Field(1, description="runs at a time on a GPU")
     ray: str | None = Field(None, min_length=1, description="by Ray: a local cluster, or auto or an address")
     suite_dir: Path | None = Field(None, description="the folder of the runs (runs/<name of the suite file>)")
-    records: Path | None = Field(None, description="where finished runs are recorded; recorded runs are not run again")
     dry_run: bool = Field(False, description="check everything and print the commands; write nothing")
     device: str = Field("auto", pattern=r"^(auto|cpu|mps|cuda(:\d+)?)$", description="auto, cpu, cuda, cuda:1, mps")
     threads: int | None = Field(None, ge=1, le=10_000, description="CPU threads of a run (1; with GPUs its share)")

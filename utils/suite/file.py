@@ -4,22 +4,22 @@ Rows are methods, columns are benchmarks with a recipe. A cell of the table is a
 with a seed. Nothing here imports torch, so that a whole suite is checked in an instant.
 """
 
-import hashlib
-import re
 import shlex
 from collections.abc import Collection, Iterable
 from pathlib import Path
-from typing import Annotated, NamedTuple
+from typing import TYPE_CHECKING, Annotated, NamedTuple
 
 from pydantic import AfterValidator, Field, StrictInt, StrictStr, model_validator
 
-from utils.command_line import Grow, read_command
-from utils.config import Frozen, Recipe, Settings, find_file, read_settings, validate
-from utils.errors import UserError
+from utils.command_line import Grow, command_line, read_command
+from utils.config import Frozen, Name, Recipe, Seed, Settings, find_file, read_file
+from utils.errors import UserError, in_one_line
+from utils.files import slug
 from utils.metrics import METRICS
-from utils.yaml_files import read_yaml
 
-MOST_LETTERS = 200  # of a folder's name: file systems take 255
+if TYPE_CHECKING:
+    import pandas as pd
+
 FIELDS = Settings.model_fields | Recipe.model_fields
 SETTINGS = [key for key, field in FIELDS.items() if field.description and key != "seed"]
 FLAGS = [f"--{key}" for key in ("task_ids", "hp_config", *SETTINGS)]  # that a suite may have: the seeds are its own
@@ -40,12 +40,19 @@ class Column(Frozen):
 
 
 class Published(Frozen):
-    """The published numbers of a method from one source, in percent, by column."""
+    """The published numbers of a method from one source, in percent, by column.
+
+    Attributes:
+        model: The network that they are of, if it is not the one of every run here.
+        epochs: How many epochs it was trained for, if not as many as every run here; several if it is not known which.
+    """
 
     row: StrictStr
     metric: StrictStr = "average_accuracy"
     percent: dict[StrictStr, float]
     source: StrictStr
+    model: StrictStr | None = None
+    epochs: tuple[StrictInt, ...] = ()
 
 
 class PublishedFile(Frozen):
@@ -81,10 +88,10 @@ class Suite(Frozen):
     """
 
     title: StrictStr
-    rows: dict[StrictStr, StrictStr] = Field(min_length=1)
-    columns: dict[StrictStr, Column] = Field(min_length=1)
+    rows: dict[Name, StrictStr] = Field(min_length=1)
+    columns: dict[Name, Column] = Field(min_length=1)
     flags: StrictStr = ""
-    seeds: tuple[Annotated[StrictInt, Field(ge=0)], ...] = Field(min_length=1)
+    seeds: tuple[Annotated[Seed, Field(strict=True)], ...] = Field(min_length=1)
     metrics: tuple[StrictStr, ...] = ("average_accuracy",)
     published: tuple[Published, ...] = ()
     curves: Curves | None = None
@@ -109,8 +116,6 @@ class Suite(Frozen):
             ("sweep", [self.sweep] if self.sweep else [], SETTINGS),
             ("curves.column", [self.curves.column] if self.curves else [], self.columns),
         ]
-        from utils.report.records import read_labelled_csv  # here, since pandas takes half a second to import
-
         if self.curves:
             read_labelled_csv(self.curves.file)
         if self.competition:
@@ -122,110 +127,75 @@ class Suite(Frozen):
                     raise ValueError(f"{key}: expected one of {', '.join(known)}, got {name!r}")
         return self
 
-    def number(self, row: str, column: str, metric: str) -> tuple[float | None, str]:
-        """The published number, as a fraction, and its source; None if there is none."""
-        for entry in self.published:
-            if (entry.row, entry.metric) == (row, metric) and column in entry.percent:
-                return entry.percent[column] / 100, entry.source
-        return None, ""
 
+class Run(NamedTuple):
+    """A run of a suite: a method on a benchmark with a seed.
 
-class RunName(NamedTuple):
-    """A run of a suite, by the names of its column and row and by its seed."""
+    Attributes:
+        settings: The settings that its command line stands for.
+        run_dir: Its folder.
+        argv: The words after ``modelzoo.py`` on its command line.
+    """
 
-    benchmark: str
     method: str
+    benchmark: str
     seed: int
+    settings: Settings
+    run_dir: Path
+    argv: tuple[str, ...]
 
     def __str__(self) -> str:
         return f"{self.method} / {self.benchmark} / seed {self.seed}"
 
+    @property
+    def log(self) -> Path:
+        """The file with the output of the run's process; it lies beside the run folder."""
+        return self.run_dir.with_name(f"{self.run_dir.name}.log")
+
 
 class Cell(NamedTuple):
-    """A method on a benchmark; with a seed it is a run.
+    """A method on a benchmark.
 
     Attributes:
-        row: The method's name.
-        column: The name of the benchmark's column.
         flags: The flags of ``modelzoo.py``, without the seed.
         settings: The settings that they stand for, with the suite's first seed.
         folder: The folder of its runs.
     """
 
-    row: str
-    column: str
+    method: str
+    benchmark: str
     flags: tuple[str, ...]
     settings: Settings
     folder: Path
 
-    def run(self, seed: int) -> RunName:
-        """The name of a run."""
-        return RunName(self.column, self.row, seed)
-
-    def run_dir(self, seed: int) -> Path:
-        """The folder of a run."""
-        return self.folder / f"s{seed}"
-
-    def argv(self, seed: int) -> list[str]:
-        """The words of a run's command line, after ``modelzoo.py``."""
-        return [*self.flags, "--seed", str(seed), "--run_dir", str(self.run_dir(seed)), "--resume"]
-
-    def settings_of(self, seed: int) -> Settings:
-        """The settings of a run."""
-        return self.settings.model_copy(update={"seed": seed})
-
-    def differing(self, seed: int) -> str | None:
-        """The settings in which an existing run folder differs, in a sentence; None if there are none, or no folder.
-
-        Raises:
-            UserError: Its ``config.yaml`` cannot be read.
-        """
-        path = self.run_dir(seed) / "config.yaml"
-        keys = self.settings_of(seed).differences(read_settings(path)) if path.exists() else {}
-        return f"{path}: not the suite's settings, which differ in {', '.join(keys)}" if keys else None
+    def run(self, seed: int) -> Run:
+        """The run with this seed."""
+        run_dir, settings = self.folder / f"s{seed}", self.settings.model_copy(update={"seed": seed})
+        argv = (*self.flags, "--seed", str(seed), "--run_dir", str(run_dir), "--resume")
+        return Run(self.method, self.benchmark, seed, settings, run_dir, argv)
 
 
-def slug(name: str) -> str:
-    """A name as a part of a path: ``Model Zoo, b = 5`` is ``model_zoo_b_5``.
+class Plan(NamedTuple):
+    """A suite, the folder of its runs, its cells, a benchmark after another, and the command that makes its runs."""
 
-    A digest replaces letters beyond ASCII and the end of long names, so that every file system accepts the result.
-    """
-    words = re.sub(r"[^a-z0-9.]+", "_", name.lower()).strip("_.")
-    if len(words) <= MOST_LETTERS and not re.search(r"[^\W\x00-\x7f]", name):
-        return words
-    return f"{words[:MOST_LETTERS]}_{hashlib.blake2b(name.lower().encode(), digest_size=4).hexdigest()}".strip("_")
+    suite: Suite
+    folder: Path
+    cells: list[Cell]
+    command: str
 
 
-def read_suite(path: Path) -> Suite:
-    """A suite file. Raises UserError."""
-    return validate(Suite, read_yaml(find_file(path)), path)
-
-
-def suite_folder(path: Path, suite_dir: Path | None) -> Path:
-    """The folder of a suite's runs: the one that was asked for, or ``runs/`` and the suite file's name."""
-    return suite_dir or Path("runs") / path.stem
-
-
-def make_folder(path: Path) -> None:
-    """Make a folder that is to be written. Raises UserError."""
-    try:
-        path.mkdir(parents=True, exist_ok=True)
-    except OSError as error:
-        raise UserError(f"{path}: the folder cannot be written ({error.strerror})") from error
-
-
-def read_cells(suite: Suite, path: Path, folder: Path) -> list[Cell]:
-    """All cells of a suite. Each command line is checked.
+def read_plan(path: Path, suite_dir: Path | None = None) -> Plan:
+    """A suite file and all that follows from it. Each command line is checked.
 
     Args:
-        suite: The content of the file.
-        path: The file, for messages.
-        folder: The folder of the suite's runs.
+        path: The file.
+        suite_dir: The folder of the suite's runs; without one ``runs/`` and the file's name.
 
     Raises:
         UserError: There is a mistake; the message names the suite file and the place in it.
     """
-    cells = []
+    suite, where = read_file(Suite, path), ["--suite_dir", str(suite_dir)] if suite_dir else []
+    plan = Plan(suite, suite_dir or Path("runs") / path.stem, [], command_line([str(path), *where], "utils/suite"))
     for name, column in suite.columns.items():
         files = ("--data_config", str(column.benchmark), "--hp_config", str(column.recipe))
         for row in dict.fromkeys(column.rows or suite.rows):
@@ -235,8 +205,8 @@ def read_cells(suite: Suite, path: Path, folder: Path) -> list[Cell]:
             except UserError as mistake:
                 raise UserError(f"{path}: row {row}, column {name}: {mistake}") from mistake
             assert isinstance(command, Grow), "flags for other uses were refused"
-            cells.append(Cell(row, name, flags, command.settings, folder / slug(row) / slug(name)))
-    return cells
+            plan.cells.append(Cell(row, name, flags, command.settings, plan.folder / slug(row) / slug(name)))
+    return plan
 
 
 def _words(text: str) -> list[str]:
@@ -249,3 +219,21 @@ def _words(text: str) -> list[str]:
         if word.startswith("-") and word.partition("=")[0] not in FLAGS:
             raise UserError(f"flags: expected some of {' '.join(FLAGS)}, got {word!r}")
     return words
+
+
+def read_labelled_csv(path: Path) -> "pd.DataFrame":
+    """Published numbers: the first column has the lines' names, and lines that begin with ``#`` are comments.
+
+    Raises:
+        UserError: The file cannot be read, or is not such a table.
+    """
+    import pandas as pd  # here: it takes half a second, and most suites have no such file
+
+    try:
+        table = pd.read_csv(path, index_col=0, comment="#").astype(float)
+        if table.empty or not table.index.is_unique:
+            raise ValueError("there are no numbers, or a line's name is there twice")
+        return table
+    except Exception as error:  # a damaged file, or a compressed one, may fail in any way
+        expected = "published numbers as csv, a header and lines of a name and as many numbers as the header has"
+        raise UserError(f"{path}: expected {expected} ({in_one_line(error)})") from error

@@ -13,13 +13,14 @@ from typing import Any
 from utils.errors import UserError, in_one_line, short
 from utils.program import ROOT
 from utils.suite.command import Command
-from utils.suite.run import Died, Job, Outcome, run_command
+from utils.suite.file import Run
+from utils.suite.run import Died, Outcome, run_command
 
 
-def _run_command_in(folder: str, job: Job) -> Outcome:
-    """Run a job from the folder in which the suite was started."""
+def _run_command_in(folder: str, run: Run) -> Outcome:
+    """Do a run from the folder in which the suite was started."""
     os.chdir(folder)
-    return run_command(job, {}, lambda: False)
+    return run_command(run, {}, lambda: False)
 
 
 class RayPool:
@@ -72,13 +73,13 @@ class RayPool:
         finally:
             os.dup2(screen, 2)
 
-    def submit(self, job: Job) -> Future[Outcome]:
-        """Run a job as soon as a node has room."""
-        self._tasks.append(self._task.remote(os.getcwd(), job))
+    def submit(self, run: Run) -> Future[Outcome]:
+        """Do a run as soon as a node has room."""
+        self._tasks.append(self._task.remote(os.getcwd(), run))
         return self._tasks[-1].future()
 
     def stop(self) -> None:
-        """Let all jobs save their states and stop."""
+        """Let all runs save their states and stop."""
         while self._tasks:  # a task that is cancelled twice could not save its state
             self._ray.cancel(self._tasks.pop())
 
