@@ -47,7 +47,7 @@ def summarise(values: pd.DataFrame, unit: str, threads: int) -> pd.DataFrame:
 
 
 def bare_steps(training: Training[MultiHead], images: torch.Tensor, *, own_dropout: bool = True) -> Iterator[object]:
-    """Forward, loss, backward, update on one minibatch that is there already, and nothing else; or torch's dropout."""
+    """Forward, loss, backward, update on one prepared minibatch, and nothing else; or torch's dropout."""
     net = training.network
     for part in net.modules():
         if isinstance(part, Dropout) and not own_dropout:
@@ -96,7 +96,7 @@ def one_turn(lanes: dict[str, Lane], count: int, device: torch.device) -> dict[s
 
 
 def loops(data_dir: Path, precision: str, threads: int, repeats: int) -> list[pd.DataFrame]:
-    """Bare step, training and prediction of each network, training also in parts of the bare step of the same turn."""
+    """Bare step, training and prediction of each network, and training as a fraction of the bare step of the same turn."""
     device = set_up_process(Options(threads=threads))
     tables = []
     for model, (recipe, count) in RECIPES.items():

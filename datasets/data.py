@@ -59,7 +59,8 @@ class Split:
 class Task:
     """A classification problem with classes of its own; label i is the i-th of ``class_names``.
 
-    ``train`` and ``test`` are what a run uses, ``whole`` are all training and test images of the classes.
+    ``train`` and ``test`` are what a run uses; ``whole`` are all training and test images of the classes, if these are
+    more.
     """
 
     task_id: int
@@ -67,8 +68,8 @@ class Task:
     class_names: tuple[str, ...]
     train: Split
     test: Split
-    whole: tuple[Split, Split]
     augmentation: Augmentation
+    whole: tuple[Split, ...] = ()
 
     @property
     def num_classes(self) -> int:
@@ -89,7 +90,7 @@ class Task:
         or in a file that is mapped into memory. It takes about a second for each GB of images.
         """
         digest = hashlib.blake2b(digest_size=8)
-        for split in self.whole:
+        for split in self.whole or (self.train, self.test):
             digest.update(repr((self.image_shape, len(split))).encode())
             digest.update(split.labels.cpu().numpy().data)
             for rows in split.rows.split(max(1, _BLOCK_BYTES // split.images.shape[1:].numel())):
@@ -123,7 +124,7 @@ def cut_tasks(
         every_test = _view(data.test_images, [_rows_of(data.test_classes, class_id) for class_id in class_ids])
         train, test = _view(data.train_images, train_rows), _view(scored_images, scored_rows)
         name, whole = settings.benchmark.names[task_id], (every_train, every_test)
-        views.append(Task(task_id, name, class_names, train, test, whole, augmentation))
+        views.append(Task(task_id, name, class_names, train, test, augmentation, whole))
     return views
 
 

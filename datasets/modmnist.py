@@ -20,7 +20,7 @@ def load_rotated_mnist(benchmark: Benchmark, options: Options) -> ImageData:
     """MNIST, variant x turned counter-clockwise by 10x degrees (nearest pixel, corners black).
 
     Memory: 55 MB of uint8 for each variant that the benchmark names (70,000 images of 784 bytes), 274 MB for the
-    paper's five. They are made once. MNIST itself, a copy and the variant in the making, 55 MB each, are let go.
+    paper's five. Meanwhile 165 MB more are needed (MNIST, a copy, the variant being made).
 
     Raises:
         UserError: A task is not of one variant, or MNIST cannot be found or downloaded.

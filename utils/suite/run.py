@@ -146,7 +146,7 @@ def visible_gpus(device: str) -> list[str]:
     """The GPUs that runs may use, named as in CUDA_VISIBLE_DEVICES; none if they run elsewhere. Raises UserError."""
     if device in ("cpu", "mps"):
         return []
-    import torch  # here, since it takes seconds that a suite on the CPU, or with a mistake, need not wait for
+    import torch  # imported here: it takes seconds, and a suite on the CPU does not need it
 
     count = torch.cuda.device_count()
     given = os.environ.get("CUDA_VISIBLE_DEVICES")
