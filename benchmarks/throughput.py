@@ -96,7 +96,7 @@ def one_turn(lanes: dict[str, Lane], count: int, device: torch.device) -> dict[s
 
 
 def loops(data_dir: Path, precision: str, threads: int, repeats: int) -> list[pd.DataFrame]:
-    """Bare step, training and prediction of each network, and training as a fraction of the bare step of the same turn."""
+    """Bare step, training and prediction of each network; training as a fraction of the bare step too."""
     device = set_up_process(Options(threads=threads))
     tables = []
     for model, (recipe, count) in RECIPES.items():
