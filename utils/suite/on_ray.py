@@ -4,6 +4,7 @@ A task holds its share of CPUs and GPUs. If its worker or its process is killed,
 from its last state: a task leaves nothing but the run folder.
 """
 
+import contextlib
 import logging
 import os
 import socket
@@ -65,7 +66,8 @@ class RayPool:
         local = {"num_cpus": num_cpus, "include_dashboard": False} if address == "local" else {}
         environment = {"env_vars": {"PYTHONPATH": str(ROOT)}}
         try:
-            ray.init(address, **local, log_to_driver=False, logging_level=logging.ERROR, runtime_env=environment)
+            with contextlib.chdir(ROOT):  # Ray's workers look for modules in this folder first
+                ray.init(address, **local, log_to_driver=False, logging_level=logging.ERROR, runtime_env=environment)
         except (ConnectionError, RuntimeError, ValueError, ray.exceptions.RayError) as error:
             token = "set RAY_AUTH_MODE=token, and RAY_AUTH_TOKEN or RAY_AUTH_TOKEN_PATH or ~/.ray/auth_token"
             reason = f"({in_one_line(error)}); if it wants a token, {token}"
