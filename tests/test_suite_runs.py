@@ -1,5 +1,6 @@
 """A suite's runs: carried out, failed, killed, interrupted, spread by Ray."""
 
+import importlib
 import json
 import os
 import re
@@ -267,6 +268,13 @@ def test_interrupted_it_saves_the_states_and_prints_the_command_to_go_on(long_su
     assert records(long_suite.parent / "runs/try") == undisturbed
 
 
+def needs_ray():
+    """Skip the test if Ray, an extra, is missing; in CI that is an error."""
+    if os.environ.get("CI"):
+        importlib.import_module("ray")
+    pytest.importorskip("ray", reason="Ray is an extra: pip install -r requirements-ray.txt")
+
+
 def process_of(run_dir: Path) -> int:
     """The process of a run whose folder has an absolute path."""
     found = subprocess.run(["pgrep", "-f", f"modelzoo.py .*{run_dir} "], capture_output=True, text=True, check=True)
@@ -280,7 +288,7 @@ def parent_of(pid: int) -> int:
 @pytest.mark.slow
 def test_by_ray_what_is_killed_is_done_again(long_suite, undisturbed):
     """Of one run the process is killed, of the other Ray's worker."""
-    pytest.importorskip("ray", reason="Ray is an extra: pip install -r requirements-ray.txt")
+    needs_ray()
     folder = long_suite.parent / "by_ray"
     process = start(long_suite, "--ray", "--suite_dir", str(folder))
     first, second = folder / "isolated/digits/s0", folder / "model_zoo_b_2/digits/s0"
@@ -297,7 +305,7 @@ def test_by_ray_what_is_killed_is_done_again(long_suite, undisturbed):
 
 @pytest.mark.slow
 def test_by_ray_interrupted_it_saves_the_states(long_suite):
-    pytest.importorskip("ray", reason="Ray is an extra: pip install -r requirements-ray.txt")
+    needs_ray()
     folder = long_suite.parent / "by_ray"
     process = start(long_suite, "--ray", "--suite_dir", str(folder))
     wait_for(folder / "isolated/digits/s0/rounds.jsonl")
@@ -330,7 +338,7 @@ def test_a_cluster_may_have_an_address_of_ip_version_6():
 
 @pytest.mark.slow
 def test_a_token_that_ray_misses_is_a_line(tmp_path, monkeypatch):
-    pytest.importorskip("ray", reason="Ray is an extra: pip install -r requirements-ray.txt")
+    needs_ray()
     for name in ("RAY_AUTH_TOKEN", "RAY_AUTH_TOKEN_PATH"):
         monkeypatch.delenv(name, raising=False)
     path = write_suite(tmp_path / "try.yaml")
