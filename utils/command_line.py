@@ -149,32 +149,18 @@ def read_command(argv: Sequence[str]) -> Grow | Use:
 def _settings(given: dict[str, Any]) -> Settings:
     """The settings: those given as flags, else those of the file that ``--config`` names, else the defaults."""
     values = dict(read_settings(given.pop("config"))) if "config" in given else {}
-    return validate(Settings, values | _benchmark(given, values) | _recipe(given, values) | given)
-
-
-def _benchmark(given: dict[str, Any], before: dict[str, Any]) -> dict[str, Any]:
-    """The benchmark and its name by the flags that are for it, which are taken out of ``given``."""
-    benchmark, name = before.get("benchmark"), before.get("benchmark_name", "")
-    if benchmark is None or "data_config" in given:
-        path = given.pop("data_config", Path("config/dataset/coarse_cifar100.yaml"))
-        benchmark, name = read_benchmark(path), path.stem
+    if path := given.pop("data_config", None if "benchmark" in values else Path("config/dataset/coarse_cifar100.yaml")):
+        values |= {"benchmark": read_benchmark(path), "benchmark_name": path.stem}
+    if path := given.pop("hp_config", None if "recipe" in values else Path("config/hyperparam/wrn.yaml")):
+        values |= {"recipe": read_file(Recipe, path), "recipe_name": path.stem, "changed": ()}
     task_ids = given.pop("task_ids", ["all"])
     if task_ids != ["all"]:
-        benchmark = benchmark.select(task_ids)
-        name += "-t" + ("_".join(task_ids) if len(task_ids) <= 8 else f"{len(task_ids)}tasks")
-    return {"benchmark": benchmark, "benchmark_name": name}
-
-
-def _recipe(given: dict[str, Any], before: dict[str, Any]) -> dict[str, Any]:
-    """The recipe, its name and what was changed, by the flags that are for it, which are taken out of ``given``."""
-    recipe, name, changed = before.get("recipe"), before.get("recipe_name"), before.get("changed", ())
-    if recipe is None or "hp_config" in given:
-        path = given.pop("hp_config", Path("config/hyperparam/wrn.yaml"))
-        recipe, name, changed = read_file(Recipe, path), path.stem, ()
-    flags = {key: read_value(given.pop(key)) for key in Recipe.model_fields if key in given}
-    result = validate(Recipe, recipe.model_dump() | flags)
-    changed = [key for key in Recipe.model_fields if key in changed or getattr(result, key) != getattr(recipe, key)]
-    return {"recipe": result, "recipe_name": name, "changed": changed}
+        values["benchmark"] = values["benchmark"].select(task_ids)
+        values["benchmark_name"] += "-t" + ("_".join(task_ids) if len(task_ids) <= 8 else f"{len(task_ids)}tasks")
+    before = values["recipe"].model_dump()
+    recipe = validate(Recipe, before | {key: read_value(given.pop(key)) for key in before if key in given})
+    changed = [key for key, value in recipe if key in values["changed"] or value != before[key]]
+    return validate(Settings, values | {"recipe": recipe, "changed": changed} | given)
 
 
 def command_line(argv: Sequence[str], program: str = "modelzoo.py") -> str:
