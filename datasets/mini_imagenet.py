@@ -11,7 +11,7 @@ import operator
 import pickle
 from collections.abc import Iterator, Sequence
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any
 
 import numpy as np
 import torch
@@ -22,17 +22,12 @@ from utils.config import Benchmark, Options
 from utils.errors import UserError, short
 
 NUM_CLASSES = {"train": 64, "val": 16, "test": 20}  # of each pickle, in the order in which they are merged
+IMAGES_PER_CLASS = 600
+TRAIN_PER_CLASS = 480  # the first ones; the others test
+SIDE = 84
 
 
-class Sizes(NamedTuple):
-    """How many images a class has, how many of them train (the first ones; the others test), and their side."""
-
-    images_per_class: int = 600
-    train_per_class: int = 480
-    side: int = 84
-
-
-def load_mini_imagenet(benchmark: Benchmark, options: Options, sizes: Sizes = Sizes()) -> ImageData:  # noqa: B008
+def load_mini_imagenet(benchmark: Benchmark, options: Options) -> ImageData:
     """mini-ImageNet, uint8 ``[48000 and 12000, 84, 84, 3]``; classes 0..63 of the train pickle, then 16 val, 20 test.
 
     Memory: 1.3 GB of uint8. The first run writes a cache beside the pickles, which is mapped into memory: only images
@@ -42,7 +37,6 @@ def load_mini_imagenet(benchmark: Benchmark, options: Options, sizes: Sizes = Si
     Args:
         benchmark: Not needed.
         options: ``<data_dir>/mini_imagenet/`` holds ``mini-imagenet-cache-{train,val,test}.pkl``.
-        sizes: Other than mini-ImageNet's in tests only.
 
     Raises:
         UserError: A pickle is missing or damaged, has another layout, or names functions that arrays do not need.
@@ -53,33 +47,33 @@ def load_mini_imagenet(benchmark: Benchmark, options: Options, sizes: Sizes = Si
         if not path.exists():
             raise UserError(f"{path}: expected a pickle of mini-ImageNet from Kaggle, found none; there is no download")
     files = [(path.name, path.stat().st_size, path.stat().st_mtime_ns) for path in paths]
-    cache = cache_path(folder, "images-and-names", (files, tuple(sizes)))
-    merged = memory_mapped(cache) if cache.exists() else _merged(paths, cache, sizes, keep=not options.dry_run)
+    cache = cache_path(folder, "images-and-names", (files, (IMAGES_PER_CLASS, TRAIN_PER_CLASS, SIDE)))
+    merged = memory_mapped(cache) if cache.exists() else _merged(paths, cache, keep=not options.dry_run)
     classes = torch.arange(sum(NUM_CLASSES.values()))
-    train_classes = classes.repeat_interleave(sizes.train_per_class)
-    test_classes = classes.repeat_interleave(sizes.images_per_class - sizes.train_per_class)
-    num_pixels = len(classes) * sizes.images_per_class * sizes.side * sizes.side * 3
+    train_classes = classes.repeat_interleave(TRAIN_PER_CLASS)
+    test_classes = classes.repeat_interleave(IMAGES_PER_CLASS - TRAIN_PER_CLASS)
+    num_pixels = len(classes) * IMAGES_PER_CLASS * SIDE * SIDE * 3
     try:
         names = tuple(json.loads(merged[num_pixels:].tobytes()))
     except ValueError as error:
         raise UserError(f"{cache}: the class names in this cache are damaged; delete it, it is made anew") from error
-    images = torch.from_numpy(merged[:num_pixels]).reshape(-1, sizes.side, sizes.side, 3)
+    images = torch.from_numpy(merged[:num_pixels]).reshape(-1, SIDE, SIDE, 3)
     return ImageData(images[: len(train_classes)], train_classes, images[len(train_classes) :], test_classes, names)
 
 
-def _merged(paths: Sequence[Path], cache: Path, sizes: Sizes, *, keep: bool) -> np.ndarray:
+def _merged(paths: Sequence[Path], cache: Path, *, keep: bool) -> np.ndarray:
     """One array of bytes: training images of all classes, their test images, and the class names as JSON.
 
     It is read from the pickles and, if it is kept, written to the cache. Raises UserError.
     """
-    parts = [_read_part(path, num, sizes) for path, num in zip(paths, NUM_CLASSES.values(), strict=True)]
+    parts = [_read_part(path, num) for path, num in zip(paths, NUM_CLASSES.values(), strict=True)]
     names = json.dumps([name for class_names, _ in parts for name in class_names]).encode()
     num_bytes = sum(images.size for _, images in parts) + len(names)
-    return cached_array(cache, (num_bytes,), lambda: _blocks([images for _, images in parts], names, sizes), keep=keep)
+    return cached_array(cache, (num_bytes,), lambda: _blocks([images for _, images in parts], names), keep=keep)
 
 
-def _blocks(parts: Sequence[np.ndarray], names: bytes, sizes: Sizes) -> Iterator[np.ndarray]:
-    for half in (slice(sizes.train_per_class), slice(sizes.train_per_class, None)):
+def _blocks(parts: Sequence[np.ndarray], names: bytes) -> Iterator[np.ndarray]:
+    for half in (slice(TRAIN_PER_CLASS), slice(TRAIN_PER_CLASS, None)):
         for images in parts:
             yield from (of_class[half].reshape(-1) for of_class in images)
     yield np.frombuffer(names, np.uint8)
@@ -126,18 +120,18 @@ def _array(note: _Note) -> np.ndarray:
     return np.frombuffer(raw, np.dtype(code)).reshape(shape, order=order)
 
 
-def _read_part(path: Path, num_classes: int, sizes: Sizes) -> tuple[list[str], np.ndarray]:
+def _read_part(path: Path, num_classes: int) -> tuple[list[str], np.ndarray]:
     """A pickle's class names, and its images uint8 ``[classes, images, side, side, 3]``. Raises UserError."""
     with reading(path, "a pickle of image_data and class_dict", "; fetch it again"), path.open("rb") as file:
         content = _Unpickler(file, encoding="latin1").load()  # for byte strings of Python 2
         class_names, images = _class_names(content["class_dict"]), _array(content["image_data"])
-    expected = (num_classes * sizes.images_per_class, sizes.side, sizes.side, 3)
+    expected = (num_classes * IMAGES_PER_CLASS, SIDE, SIDE, 3)
     if images.dtype != np.uint8 or images.shape != expected:
         got = f"{images.dtype} {list(images.shape)}"
         raise UserError(f"{path}: image_data: expected uint8 {list(expected)}, got {got}")
-    if list(class_names.values()) != list(range(0, len(images), sizes.images_per_class)):
+    if list(class_names.values()) != list(range(0, len(images), IMAGES_PER_CLASS)):
         firsts = ", ".join(map(str, list(class_names.values())[:3]))
-        layout = f"{num_classes} classes of {sizes.images_per_class} images, class after class"
+        layout = f"{num_classes} classes of {IMAGES_PER_CLASS} images, class after class"
         raise UserError(f"{path}: class_dict: expected {layout}, got {len(class_names)} that begin at {firsts}, ...")
     return list(class_names), images.reshape(num_classes, -1, *expected[1:])
 

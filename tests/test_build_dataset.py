@@ -15,7 +15,7 @@ from tests import make_data
 from tests.make_data import REAL_DATA, ROOT, asked, digest, make_image_folder, random_arrays, settings
 from tests.make_mini_imagenet import make_mini_imagenet
 from tests.small_runs import write_yaml
-from tests.test_mini_imagenet import SMALL
+from tests.test_mini_imagenet import make_small
 from utils.config import read_benchmark
 from utils.errors import UserError
 
@@ -64,8 +64,7 @@ def data_dir(tmp_path, monkeypatch):
             make_data.make_torchvision_cifar(tmp_path, torchvision.datasets.CIFAR10, random_arrays(), monkeypatch)
         if dataset == "mini_imagenet":
             make_mini_imagenet(tmp_path / "mini_imagenet", images_per_class=5, side=40)
-            load = DATA_SETS[dataset]
-            monkeypatch.setitem(DATA_SETS, dataset, lambda benchmark, options: load(benchmark, options, SMALL))
+            make_small(monkeypatch)
         return tmp_path
 
     return folder_with

@@ -8,20 +8,26 @@ import numpy as np
 import pytest
 
 from datasets import mini_imagenet
-from datasets.mini_imagenet import Sizes, load_mini_imagenet
+from datasets.mini_imagenet import load_mini_imagenet
 from tests.make_data import ROOT, asked, digest, python2_pickle
 from tests.make_mini_imagenet import make_mini_imagenet
 from utils.errors import UserError
 from utils.program import peak_mem_gb
 
 CANNOT_BE_READ = "expected a pickle of image_data and class_dict, but it cannot be read ("
-SMALL = Sizes(images_per_class=5, train_per_class=4, side=40)
 
 
 @pytest.fixture
-def folder(tmp_path):
+def folder(tmp_path, monkeypatch):
+    make_small(monkeypatch)
     make_mini_imagenet(tmp_path / "mini_imagenet", images_per_class=5, side=40)
     return tmp_path / "mini_imagenet"
+
+
+def make_small(monkeypatch):
+    """Five images of 40 x 40 pixels a class, of which four train."""
+    for name, value in (("IMAGES_PER_CLASS", 5), ("TRAIN_PER_CLASS", 4), ("SIDE", 40)):
+        monkeypatch.setattr(mini_imagenet, name, value)
 
 
 def contents(folder):
@@ -32,7 +38,7 @@ def contents(folder):
 
 
 def load(folder, **options):
-    return load_mini_imagenet(*asked(folder.parent, **options), SMALL)
+    return load_mini_imagenet(*asked(folder.parent, **options))
 
 
 def rewrite(folder, split, content, protocol=4):
@@ -49,7 +55,8 @@ def message_of(folder):
 
 
 def test_sizes_are_those_of_the_published_split():
-    assert Sizes() == (600, 480, 84)
+    sizes = mini_imagenet.IMAGES_PER_CLASS, mini_imagenet.TRAIN_PER_CLASS, mini_imagenet.SIDE
+    assert sizes == (600, 480, 84)
     assert mini_imagenet.NUM_CLASSES == {"train": 64, "val": 16, "test": 20}
 
 
