@@ -9,23 +9,14 @@ import yaml
 
 from utils.config import Settings, settings_to_yaml
 from utils.finished_run import FinishedRun, finish
-from utils.rounds import Invocation, Record, TaskInfo, ZooInfo
+from utils.rounds import Record, TaskInfo, ZooInfo
 
 ROOT = Path(__file__).resolve().parent.parent
 DIGITS = ROOT / "config/dataset/split_digits.yaml"
 CONV = ROOT / "config/hyperparam/conv.yaml"
 COLUMN = {"benchmark": str(DIGITS), "recipe": str(CONV)}
 ROWS = {"Isolated": "--continual --tasks_per_round 1", "Model Zoo, b = 2": "--continual --tasks_per_round 2"}
-INVOCATION = Invocation(
-    command="python modelzoo.py",
-    commit="abc123",
-    python="3",
-    torch="2",
-    device="a test",
-    threads=1,
-    precision="fp32",
-    compiled=False,
-)
+INVOCATION = {"commit": "abc123", "torch": "2", "device": "a test", "threads": 1, "precision": "fp32"}
 
 
 def make_records(settings: Settings, accuracy: Sequence[Sequence[float]]) -> list[Record]:
@@ -57,7 +48,7 @@ def finished_run(
     settings: Settings,
     accuracy: Sequence[Sequence[float]],
     *,
-    invocations: Sequence[Mapping[str, object]] = (INVOCATION.model_dump(),),
+    invocations: Sequence[Mapping[str, object]] = (INVOCATION,),
     data: str = "",
 ) -> FinishedRun:
     """A run with the accuracies R; ``data`` tells its data from others."""

@@ -25,10 +25,8 @@ def rows_of(path):
 
 def test_report_of_run_folders(every_image, folders, capsys):
     shutil.rmtree(folders / "zoo0")
-    others = INVOCATION.model_dump() | {"commit": "def456"}, {"commit": "def456", "host": "node1"}
-    make_run(
-        folders / "zoo0", settings("--seed", "0"), continual(*[0.8] * 5), invocations=[INVOCATION.model_dump(), *others]
-    )
+    others = INVOCATION | {"commit": "def456"}, {"commit": "def456", "host": "node1"}
+    make_run(folders / "zoo0", settings("--seed", "0"), continual(*[0.8] * 5), invocations=[INVOCATION, *others])
     assert report.main([*run_folders(folders), "--out", str(folders / "out")]) == 0
     text = capsys.readouterr().out
     assert "80.00 ± 14.14\n" in text  # Isolated

@@ -10,6 +10,7 @@ import sys
 import time
 from collections.abc import Iterable, Iterator
 from pathlib import Path
+from typing import Any
 
 import threadpoolctl
 import torch
@@ -17,7 +18,6 @@ import torch
 from utils import program
 from utils.config import Options
 from utils.errors import UserError, in_one_line, short
-from utils.rounds import Invocation
 
 STEPS_TIMED = 20
 STEPS_TO_WARM_UP = 3
@@ -66,18 +66,18 @@ def _cpu_name() -> str:
     return platform.processor() or platform.machine()
 
 
-def describe_invocation(command: str, device: torch.device, precision: str, *, compiled: bool) -> Invocation:
-    """How this process was started, for ``env.json``; ``precision`` is the recipe's."""
-    return Invocation(
-        command=command,
-        commit=program.commit(),
-        python=platform.python_version(),
-        torch=torch.__version__,
-        device=describe_device(device),
-        threads=torch.get_num_threads(),
-        precision=resolve_precision(device, precision),
-        compiled=compiled,
-    )
+def describe_invocation(command: str, device: torch.device, precision: str, *, compiled: bool) -> dict[str, Any]:
+    """An entry of ``env.json``: the command, versions and device of this process; ``precision`` is the recipe's."""
+    return {
+        "command": command,
+        "commit": program.commit(),
+        "python": platform.python_version(),
+        "torch": str(torch.__version__),
+        "device": describe_device(device),
+        "threads": torch.get_num_threads(),
+        "precision": resolve_precision(device, precision),
+        "compiled": compiled,
+    }
 
 
 def resolve_precision(device: torch.device, precision: str) -> str:

@@ -1,7 +1,7 @@
 """What a run writes as it goes on, typed: its rounds, its zoo, how it was started; and how they read on the screen."""
 
 import itertools
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any, Literal, NamedTuple
 
 import numpy as np
@@ -101,24 +101,6 @@ class ZooInfo(Frozen):
         if any(not 0 <= task_id < len(self.tasks) for learner in self.learners for task_id in learner.tasks):
             raise ValueError("learners: expected tasks that are described")
         return self
-
-
-class Invocation(Frozen):
-    """An entry of ``env.json``: the command, versions, device and threads with which a run was started or resumed."""
-
-    command: str
-    commit: str | None
-    python: str
-    torch: str
-    device: str
-    threads: int
-    precision: str
-    compiled: bool
-
-    def changes(self, before: Mapping[str, Any]) -> dict[str, str]:
-        """By key: what is different from an earlier invocation, in words; another version may have had other keys."""
-        now = self.model_dump(exclude={"command"})
-        return {key: f"{key} {before[key]}, now {now[key]}" for key in now if before.get(key, now[key]) != now[key]}
 
 
 def accuracy_rows(records: Sequence[Record], num_tasks: int) -> tuple[tuple[float | None, ...], ...]:

@@ -23,7 +23,7 @@ from utils.errors import UserError, in_one_line, short
 from utils.events import EventFiles
 from utils.finished_run import FinishedRun, finish
 from utils.logger import Screen
-from utils.rounds import Invocation, LearnerInfo, Record, Round, ZooInfo
+from utils.rounds import LearnerInfo, Record, Round, ZooInfo
 from utils.yaml_files import read_yaml
 
 if TYPE_CHECKING:
@@ -220,13 +220,13 @@ class RunFolder:
         """Whether the folder has this file, YAML or JSON, with these keys. Raises UserError if it cannot be read."""
         return (self.path / name).exists() and set(keys) <= read_yaml(self.path / name).keys()
 
-    def begin(self, method: "Method", zoo: ZooInfo, invocation: Invocation) -> None:
+    def begin(self, method: "Method", zoo: ZooInfo, invocation: dict[str, Any]) -> None:
         """Take up the run: load the saved state into the method, and make the files agree with it.
 
         Args:
             method: The method that grows the zoo; it gets its state back.
             zoo: The zoo without its learners.
-            invocation: How this process was started.
+            invocation: How this process was started, an entry of ``env.json``.
 
         Raises:
             UserError: The data are not those that the run began with, or a file cannot be written.
@@ -254,8 +254,8 @@ class RunFolder:
         if self.options.tensorboard or any(self.path.glob("tensorboard/events.out.tfevents.*")):  # not to fall behind
             self.events.begin(self.rounds)
         comes_next = f"round {method.round_id} of {self.settings.total_rounds} comes next"
-        threads = f"{invocation.threads} thread{'s' if invocation.threads > 1 else ''}"
-        self.screen.inform(f"{comes_next}, on {invocation.device} with {threads}, in {self.path}")
+        threads = f"{invocation['threads']} thread{'s' if invocation['threads'] > 1 else ''}"
+        self.screen.inform(f"{comes_next}, on {invocation['device']} with {threads}, in {self.path}")
         self.watch = program.Stopwatch(self.state.seconds)
         self.watch.lap("start")
 
@@ -264,14 +264,17 @@ class RunFolder:
         for path in (path for pattern in patterns for path in self.path.glob(pattern)):
             path.unlink()
 
-    def _note_invocation(self, now: Invocation) -> None:
+    def _note_invocation(self, now: dict[str, Any]) -> None:
         """Add to ``env.json``; warn if the run goes on with something else than before."""
         path, entries = self.path / "env.json", read_env(self.path)
-        if changes := now.changes(ChainMap(*reversed(entries))):  # from what each key was last
-            how = "will differ, as the precision changes" if "precision" in changes else "may differ in the last digits"
-            self.screen.warn(f"the run went on so far with {'; '.join(changes.values())}: results {how}")
+        before = ChainMap(*reversed(entries))  # each key as it was last; another version may have had other keys
+        changed = [key for key in now if key != "command" and before.get(key, now[key]) != now[key]]
+        if changed:
+            how = "will differ, as the precision changes" if "precision" in changed else "may differ in the last digits"
+            what = "; ".join(f"{key} {before[key]}, now {now[key]}" for key in changed)
+            self.screen.warn(f"the run went on so far with {what}: results {how}")
         if entries or not path.exists():
-            files.write_json(path, [*entries, now.model_dump()])
+            files.write_json(path, [*entries, now])
         else:
             self.screen.warn(f"{path}: damaged; it is kept as it is, and this invocation is not noted in it")
 
