@@ -256,7 +256,7 @@ def grow(command: Grow, argv: list[str], device: torch.device, screen: Screen, s
     """Grow a zoo, or resume one, in its run folder; prints a line for each round and a closing table."""
     with RunFolder(command.settings, command.options, screen) as folder:
         if folder.complete:
-            screen.say(folder.closing_table())
+            screen.say(read_finished_run(folder.path).closing_table())
             return
         settings, method_class = folder.settings, METHOD_CLASSES[folder.settings.method]
         tasks = build_dataset(settings, command.options, device)
@@ -277,7 +277,8 @@ def grow(command: Grow, argv: list[str], device: torch.device, screen: Screen, s
                     again = f"to go on: {command_to_resume(argv)}"
                     raise UserError(f"stopped by a signal, the state is saved; {again}", exit_status=3)
         folder.finish(method)
-        screen.say(f"{folder.closing_table()}\nwritten to {folder.path}; the figure is {folder.path / 'accuracy.png'}")
+        results = read_finished_run(folder.path).closing_table()
+        screen.say(f"{results}\nwritten to {folder.path}; the figure is {folder.path / 'accuracy.png'}")
 
 
 def dry_run(command: Grow, device: torch.device, screen: Screen) -> None:

@@ -115,17 +115,12 @@ def is_out_of_memory(error: Exception) -> bool:
     return isinstance(error, RuntimeError) and re.search(words, str(error)) is not None
 
 
-def synchronise(device: torch.device) -> None:
-    """Wait until the device has done all its work, before a clock is read."""
-    if device.type != "cpu":
-        torch.accelerator.synchronize(device)
-
-
 def seconds_each(steps: Iterable[object], device: torch.device) -> float:
     """Median seconds of a step, of a few steps on a device, after some to warm up."""
     clock = [time.perf_counter()]
     for _ in itertools.islice(steps, STEPS_TO_WARM_UP + STEPS_TIMED):
-        synchronise(device)
+        if device.type != "cpu":
+            torch.accelerator.synchronize(device)  # wait until it has done all its work
         clock.append(time.perf_counter())
     seconds = [after - before for before, after in itertools.pairwise(clock)]
     return statistics.median(seconds[STEPS_TO_WARM_UP:] or seconds)

@@ -115,23 +115,18 @@ class FinishedRun(Frozen):
 
     def closing_table(self) -> str:
         """Each task's accuracy when it was first learned, at the end, and the change; then the metrics and the cost."""
-        settings, accuracy, first_round = self.settings, self.matrix, self.first_round
-        rows = []
+        names, validation, cost = self.settings.benchmark.names, self.settings.validation, self.cost
+        accuracy, first_round, rows = self.matrix, self.first_round, []
         for task_id in self.seen:
             at_end = accuracy[-1, task_id]
-            row = [task_id, settings.benchmark.names[task_id], None, at_end, None, "no learner: a guess"]
-            if task_id in first_round:
-                learned = accuracy[first_round[task_id], task_id]
-                row[2:] = [learned, at_end, 100 * (at_end - learned), ""]
-            rows.append(row)
+            learned = accuracy[first_round[task_id], task_id] if task_id in first_round else None
+            change = (None, "no learner: a guess") if learned is None else (100 * (at_end - learned), "")
+            rows.append([task_id, names[task_id], learned, at_end, *change])
         headers = ["task", "name", "learned", "at end", "change", ""]
         tasks = table(rows, headers, floatfmt=("", "", ".2%", ".2%", "+.2f", ""), disable_numparse=[1])
         metrics = table([(METRICS[name].label, value) for name, value in self.metrics.items()], floatfmt=".2%")
-        held_out = (
-            f"{settings.validation:.0%} of each class's training images, held out; test images were not looked at"
-        )
-        scored = f"\nscored on {held_out}" if settings.validation > 0 else ""
-        cost = self.cost
+        held_out = f"{validation:.0%} of each class's training images, held out; test images were not looked at"
+        scored = f"\nscored on {held_out}" if validation > 0 else ""
         return (
             f"\n{tasks}\n\n{metrics}\n\n"
             f"at test time: learners {cost.learners:,}, parameters in all {cost.parameters:,}, "

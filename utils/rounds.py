@@ -111,8 +111,7 @@ def accuracy_rows(records: Sequence[Record], num_tasks: int) -> tuple[tuple[floa
 def round_line(record: Record, settings: Settings) -> str:
     """A round in a line."""
     train_loss, train_accuracy = (
-        np.mean([value for value in values.values() if value is not None])
-        for values in (record.train_loss, record.train_accuracy)
+        np.nanmean(np.array([*values.values()], dtype=float)) for values in (record.train_loss, record.train_accuracy)
     )
     return (
         f"round {record.round:>3} of {settings.total_rounds}   "

@@ -33,7 +33,7 @@ WRITTEN = (  # all that a run writes, and so all that --overwrite deletes
     "env.json log.txt rounds.jsonl accuracy.csv accuracy.png run.json tensorboard/events.out.tfevents.* "
     "zoo/zoo.json zoo/state.pt zoo/learner_*.pt checkpoint/state_*.pt"
 ).split()
-MARKS = {"config.yaml": ("benchmark", "recipe"), "run.json": ("settings", "accuracy")}  # keys that tell a run folder
+MARKS = {"config.yaml": {"benchmark", "recipe"}, "run.json": {"settings", "accuracy"}}  # keys that tell a run folder
 FIGURE_EVERY_SEC = 300  # while the run goes on; drawing takes half a second
 
 
@@ -189,7 +189,8 @@ class RunFolder:
         if inside <= {self.path / ".lock", *self.path.glob(".*.part")}:
             return
         if self.options.overwrite:
-            if not any(self._has(name, *keys) for name, keys in MARKS.items()):
+            marked = {self.path / name: keys for name, keys in MARKS.items() if (self.path / name).exists()}
+            if not any(keys <= read_yaml(path).keys() for path, keys in marked.items()):
                 raise UserError(f"{self.path}: not a run folder, so nothing in it is deleted")
             return
         if not self.options.resume:
@@ -215,10 +216,6 @@ class RunFolder:
         for path in (learner_path(self.path, record.round) for record in self.rounds):
             if not path.exists():
                 raise UserError(f"{path}: missing, so that the run cannot go on")
-
-    def _has(self, name: str, *keys: str) -> bool:
-        """Whether the folder has this file, YAML or JSON, with these keys. Raises UserError if it cannot be read."""
-        return (self.path / name).exists() and set(keys) <= read_yaml(self.path / name).keys()
 
     def begin(self, method: "Method", zoo: ZooInfo, invocation: dict[str, Any]) -> None:
         """Take up the run: load the saved state into the method, and make the files agree with it.
@@ -371,7 +368,3 @@ class RunFolder:
             self._delete("checkpoint/state_*.pt", "checkpoint/.state_*.part")
             (self.path / "checkpoint").rmdir()
         files.write_whole(self.path / "run.json", run.to_json().encode())
-
-    def closing_table(self) -> str:
-        """The results of a complete run, as text."""
-        return read_finished_run(self.path).closing_table()
