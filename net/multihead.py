@@ -33,12 +33,10 @@ class MultiHead(nn.Module):
         self.heads = nn.Linear(num_features, sum(num_classes))
         nn.init.zeros_(self.heads.bias)
         rows = torch.arange(sum(num_classes)).split(list(num_classes))
-        head_rows = nn.utils.rnn.pad_sequence(rows, batch_first=True)
         absent = torch.arange(max(num_classes)) >= torch.tensor(num_classes)[:, None]
-        self.register_buffer("head_rows", head_rows, persistent=False)
-        self.register_buffer("absent", absent, persistent=False)
-        self.head_rows: Tensor  # [heads, K]: rows of the linear layer
-        self.absent: Tensor  # [heads, K]: where a head has no class
+        # [heads, K]: rows of the linear layer, and where a head has no class
+        self.head_rows = nn.Buffer(nn.utils.rnn.pad_sequence(rows, batch_first=True), persistent=False)
+        self.absent = nn.Buffer(absent, persistent=False)
 
     @property
     def num_parameters(self) -> int:
