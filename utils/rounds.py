@@ -1,4 +1,4 @@
-"""What a run writes as it goes on, typed: its rounds, its zoo, how it was started; and how they read on the screen."""
+"""What a run writes as it goes on, typed: its rounds and its zoo; and how they read on the screen."""
 
 import itertools
 from collections.abc import Sequence
@@ -138,9 +138,8 @@ def plan_table(plan: Sequence[RoundSize]) -> str:
     """The plan of a run, a line for each stretch of rounds of one size."""
     rows = []
     for size, group in itertools.groupby(range(len(plan)), key=lambda round_id: plan[round_id]):
-        rounds = list(group)
-        which = f"{rounds[0]}" if len(rounds) == 1 else f"{rounds[0]} to {rounds[-1]}"
-        rows.append((which, *size))
+        first, *others = group
+        rows.append((f"{first} to {others[-1]}" if others else f"{first}", *size))
     return table(rows, ["rounds", "tasks", "training images an epoch", "images predicted"])
 
 
