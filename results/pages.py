@@ -9,7 +9,6 @@ import re
 import sys
 from functools import cache
 from pathlib import Path
-from typing import NamedTuple
 
 RESULTS = Path(__file__).resolve().parent
 sys.path.insert(0, str(RESULTS.parent))
@@ -31,9 +30,8 @@ PART = re.compile(r"(<!-- results -->\n).*(<!-- end of results -->)", re.DOTALL)
 def report_of(suite: str) -> Report:
     """The report of a suite's recorded runs. Raises UserError."""
     plan = read_plan(RESULTS.parent / f"config/suite/{suite}.yaml", RESULTS / suite)
-    command = (
-        f"python -m utils.suite config/suite/{suite}.yaml --suite_dir results/{suite}"  # as from the project's folder
-    )
+    # As from the project's folder.
+    command = f"python -m utils.suite config/suite/{suite}.yaml --suite_dir results/{suite}"
     results, remarks = of_suite(plan._replace(command=command))
     return Report(results, plan.suite, remarks, all_pairs=True)
 
@@ -65,24 +63,21 @@ def published(*names: str) -> str:
     return percent(line_of(*names)["published"])
 
 
-class Gain(NamedTuple):
-    """A difference of two methods in words; ``times`` are the images trained on, over those of the other."""
+def gain(suite: str, benchmark: str, method: str, against: str) -> dict[str, str]:
+    """What a method gains over another: points, the interval and what it is for, the part of the error removed.
 
-    points: str
-    interval: str
-    removed: str
-    first_learner: str
-    times: str
-
-
-def gain(suite: str, benchmark: str, method: str, against: str) -> Gain:
-    """What a method gains over another: points, the interval and what it is for, the part of the error removed."""
+    ``times`` are the images trained on, over those of the other.
+    """
     ours, other = result_of(suite, benchmark, method), result_of(suite, benchmark, against)
     row = pd.Series(compare(ours, other))
     images = [run_lines([it])["images_trained"].mean() for it in (ours, other)]
-    first = percent(row.get("first_learner", float("nan")), signed=True)
-    removed, times = percent(row["removed"], decimals=1), f"{images[0] / images[1]:.1f}"
-    return Gain(percent(row["mean"], signed=True), interval(row, signed=True), removed, first, times)
+    return {
+        "points": percent(row["mean"], signed=True),
+        "interval": interval(row, signed=True),
+        "removed": percent(row["removed"], decimals=1),
+        "first_learner": percent(row.get("first_learner"), signed=True),
+        "times": f"{images[0] / images[1]:.1f}",
+    }
 
 
 def made(*suites: str) -> str:

@@ -25,8 +25,8 @@ def settings(*flags: str) -> Settings:
 def result(method: str, accuracy: Mapping[int, list], *flags: str, benchmark: str = "Digits") -> Result:
     """A method on a benchmark, from its accuracies R by seed."""
     chosen = settings(*flags)
-    runs = {seed: finished_run(chosen.model_copy(update={"seed": seed}), r) for seed, r in accuracy.items()}
-    return gather((benchmark, method, run) for run in runs.values())[0]
+    of_seed = {seed: chosen.model_copy(update={"seed": seed}) for seed in accuracy}
+    return gather({(benchmark, method, seed): finished_run(of_seed[seed], r) for seed, r in accuracy.items()})[0]
 
 
 def make_run_folders(folder: Path) -> None:
@@ -51,5 +51,5 @@ def make_suite_runs(path: Path, folder: Path, accuracy: Mapping[tuple[str, str],
     """A run of each cell and seed that ``accuracy`` has a row for."""
     for cell in read_plan(path, folder).cells:
         for seed, matrix in accuracy.get((cell.method, cell.benchmark), {}).items():
-            run = cell.run(seed)
+            run = cell.with_seed(seed)
             make_run(run.run_dir, run.settings, matrix)

@@ -333,7 +333,7 @@ def test_a_suite_of_own_data_that_was_moved_is_as_before(tmp_path, capsys):
 
 def test_a_suite_whose_data_were_changed_is_an_error_and_not_one_mean(tmp_path, capsys):
     path, argv = own_suite(tmp_path / "mine")
-    first, second = (read_plan(path, tmp_path / "mine/runs").cells[0].run(seed) for seed in (0, 1))
+    first, second = (read_plan(path, tmp_path / "mine/runs").cells[0].with_seed(seed) for seed in (0, 1))
     assert run(*first.argv) == 0
     assert report.main(argv) == 0
     written = content_of(tmp_path / "mine/runs/report")

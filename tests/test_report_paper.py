@@ -26,7 +26,7 @@ def make_report(tmp_path, *flags, **suite):
     path = write_suite(tmp_path / "suite.yaml", **base | suite)
     for cell in read_plan(path, tmp_path / "runs").cells:
         for seed in (0, 1):
-            run, finals = cell.run(seed), [FINALS[cell.method] - 0.1 + 0.2 * seed] * 5
+            run, finals = cell.with_seed(seed), [FINALS[cell.method] - 0.1 + 0.2 * seed] * 5
             make_run(run.run_dir, run.settings, continual(*finals))
     return report.main(["--suite", str(path), "--suite_dir", str(tmp_path / "runs"), *flags])
 

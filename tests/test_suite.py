@@ -245,7 +245,8 @@ def test_dry_run_prints_commands_and_writes_nothing(tmp_path, capsys):
     assert suite.main([str(path), *argv, "--device", "cpu", "--threads", "3", "--no_download"]) == 0
     out = capsys.readouterr().out
     assert "# Isolated / Digits / seed 5: new" in out
-    assert f"--seed 5 --run_dir {tmp_path}/runs/isolated/digits/s5 --resume --device cpu --threads 3 --no_dow" in out
+    where = f"--seed 5 --run_dir {tmp_path}/runs/isolated/digits/s5 --resume"
+    assert f" --device cpu --threads 3 --no_download {where}\n" in out
     assert "# 2 runs, 0 of them complete" in out
     assert list(tmp_path.iterdir()) == [path]
 
@@ -278,7 +279,7 @@ def test_slots_share_out_the_cores_or_the_gpus(monkeypatch):
 def test_runs_that_are_not_asked_for_may_have_other_settings(tmp_path, capsys):
     path = write_suite(tmp_path / "suite.yaml")
     cell = cells_of(path)[0]
-    make_run(cell.run(0).run_dir, cell.settings.model_copy(update={"epochs": 7}), continual(0.5, 0.5))
+    make_run(cell.with_seed(0).run_dir, cell.settings.model_copy(update={"epochs": 7}), continual(0.5, 0.5))
     argv = [str(path), "--suite_dir", str(tmp_path / "runs"), "--device", "cpu", "--dry_run"]
     assert suite.main([*argv, "--only", "model zoo"]) == 0
     assert suite.main([*argv, "--only", "isolated"]) == 2

@@ -56,9 +56,8 @@ def stand_in(tmp_path, monkeypatch):
     monkeypatch.setattr(suite_run, "PROGRAM", tmp_path / "program.py")
 
     def planned(what: str, seed: int = 0) -> Run:
-        run_dir = tmp_path / f"runs/s{seed}"
-        run_dir.parent.mkdir(exist_ok=True)
-        return Run(what, "B", seed, settings(), run_dir, (what, "--run_dir", str(run_dir)))
+        (tmp_path / "runs").mkdir(exist_ok=True)
+        return Run(what, "B", tmp_path / "runs", settings(), (what,)).with_seed(seed)
 
     return planned
 

@@ -3,7 +3,7 @@
 import argparse
 import shlex
 import sys
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any, NoReturn, get_args
 
@@ -21,7 +21,7 @@ from utils.config import (
     validate,
 )
 from utils.errors import UserError
-from utils.logger import write_line
+from utils.logger import open_screens, say, write_line
 from utils.program import ROOT
 from utils.yaml_files import read_value
 
@@ -55,7 +55,7 @@ class Parser(argparse.ArgumentParser):
 
     def print_help(self, file: object = None) -> None:
         """Show the help; argparse's own version fails if the screen is closed."""
-        write_line(self.format_help().rstrip(), sys.stdout)
+        say(self.format_help().rstrip())
 
 
 def build_parser() -> argparse.ArgumentParser:
@@ -161,6 +161,16 @@ def _settings(given: dict[str, Any]) -> Settings:
     recipe = validate(Recipe, before | {key: read_value(given.pop(key)) for key in before if key in given})
     changed = [key for key, value in recipe if key in values["changed"] or value != before[key]]
     return validate(Settings, values | {"recipe": recipe, "changed": changed} | given)
+
+
+def exit_status(program: str, function: Callable[[], int | None]) -> int:
+    """Run a program's function; an error that the user can fix is a line on the screen. Returns the exit status."""
+    open_screens()
+    try:
+        return function() or 0
+    except UserError as error:
+        write_line(f"{program}: {error}", sys.stderr)
+        return error.exit_status
 
 
 def command_line(argv: Sequence[str], program: str = "modelzoo.py") -> str:

@@ -63,6 +63,11 @@ def open_screens() -> None:
             stream.reconfigure(errors="backslashreplace")
 
 
+def say(line: str) -> None:
+    """Write a line to standard output, as ``write_line`` does."""
+    write_line(line, sys.stdout)
+
+
 def write_line(line: str, stream: TextIO) -> None:
     """Write a line to a screen, above a progress bar if there is one. A screen that is closed by now stops nothing."""
     try:

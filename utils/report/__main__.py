@@ -15,9 +15,9 @@ from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[2]))  # for python PROJECT/utils/report, from any folder
 
-from utils.command_line import Parser
+from utils.command_line import Parser, exit_status
 from utils.errors import UserError
-from utils.logger import open_screens, write_line
+from utils.logger import say
 from utils.metrics import METRICS
 from utils.report import results
 from utils.report.report import Report
@@ -63,22 +63,15 @@ def make_report(flags: argparse.Namespace) -> None:
     for path in flags.elsewhere:
         more, further = results.of_elsewhere(path, found)
         found, remarks = [*found, *more], [*remarks, *further]
-    how = {key: getattr(flags, key) for key in ("metrics", "against", "all_pairs", "bold_best")}
-    report = Report(found, suite, remarks, **how)
-    write_line(report.text(), sys.stdout)
+    report = Report(found, suite, remarks, flags.metrics, flags.against, flags.all_pairs, flags.bold_best)
+    say(report.text())
     if folder:
-        write_line(f"\nwritten to {folder}: {', '.join(report.write(folder))}", sys.stdout)
+        say(f"\nwritten to {folder}: {', '.join(report.write(folder))}")
 
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Run the command line; returns the exit status."""
-    open_screens()
-    try:
-        make_report(read_flags(argv))
-    except UserError as mistake:
-        write_line(f"utils.report: {mistake}", sys.stderr)
-        return mistake.exit_status
-    return 0
+    return exit_status("utils.report", lambda: make_report(read_flags(argv)))
 
 
 if __name__ == "__main__":

@@ -1,8 +1,8 @@
 """Task competition: what a task gains by being learned together with another, ours beside the published."""
 
-from collections.abc import Hashable, Sequence
+import itertools
+from collections.abc import Sequence
 
-import numpy as np
 import pandas as pd
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
@@ -14,7 +14,6 @@ from utils.report.tables import Table, percent
 from utils.suite.file import Competition, read_labelled_csv
 
 PUBLISHED = "published"
-SOURCE = "source"  # of the published gains: an attribute of the table of gains
 DECIMALS = 10  # to which equal gains stay equal when they are averaged: ranks need their ties
 
 
@@ -30,23 +29,19 @@ def find_gains(competition: Competition, results: Sequence[Result]) -> pd.DataFr
     pairs = [result for result in results if result.is_pair]
     if alone is None or not pairs:
         return None
-    names = {ours: published for published, ours in competition.names.items()}
     tasks = [key.name for key in alone.tasks]
-    if missing := [name for name in tasks if name not in names]:
+    if missing := [name for name in tasks if name not in competition.names.values()]:
         raise UserError(f"competition.names: no name in {competition.file} for the tasks {', '.join(missing)}")
-    published = read_labelled_csv(competition.file)
-    by_pair: dict[tuple[str, str], dict[Hashable, float]] = {
-        (a, b): {PUBLISHED: published.at[names[a], names[b]] / 100} for a in tasks for b in tasks if a != b
-    }
-    for pair in pairs:
-        for name, gains in gains_of_pair(pair, alone).items():
-            by_pair[name] |= gains
-    frame = pd.DataFrame.from_dict(by_pair, orient="index").round(DECIMALS)
-    frame.attrs[SOURCE] = competition.source
-    return frame[[*sorted({seed for pair in pairs for seed in pair.final.index}), PUBLISHED]]
+    published = read_labelled_csv(competition.file).rename(index=competition.names, columns=competition.names) / 100
+    by_name = {name: gains for pair in pairs for name, gains in gains_of_pair(pair, alone).items()}
+    frame = pd.DataFrame(by_name, index=sorted({seed for pair in pairs for seed in pair.final.index})).T
+    frame = frame.reindex(pd.MultiIndex.from_tuples(itertools.permutations(tasks, 2)))
+    frame[PUBLISHED] = [published.at[name] for name in frame.index]
+    frame.attrs["source"] = competition.source
+    return frame.round(DECIMALS)
 
 
-def gains_of_pair(pair: Result, alone: Result) -> dict[tuple[str, str], dict[Hashable, float]]:
+def gains_of_pair(pair: Result, alone: Result) -> dict[tuple[str, str], pd.Series]:
     """What each of two tasks gains by the other, by seed. Raises UserError if they are not learned as alone."""
     keys = [key for key, value in pair.how_trained.items() if value != alone.how_trained[key]]
     if keys or not {*pair.tasks} <= {*alone.tasks}:
@@ -54,7 +49,7 @@ def gains_of_pair(pair: Result, alone: Result) -> dict[tuple[str, str], dict[Has
         raise UserError(f"{expected}, got other {', '.join(keys) or 'tasks'}")
     one, other = pair.tasks
     gains = (pair.final[[one, other]] - alone.final[[one, other]]).dropna()
-    return {(one.name, other.name): gains[one].to_dict(), (other.name, one.name): gains[other].to_dict()}
+    return {(one.name, other.name): gains[one], (other.name, one.name): gains[other]}
 
 
 def mean_of_seeds(gains: pd.DataFrame) -> pd.Series:
@@ -70,21 +65,20 @@ def as_matrix(gains: pd.Series) -> pd.DataFrame:
 
 def correlate(one: pd.Series, other: pd.Series) -> str:
     """Spearman's rank correlation, over the entries that both have, in words."""
-    rho = one.corr(other, method="spearman") if min(one.nunique(), other.nunique()) > 1 else np.nan
-    return "not defined, all entries known are equal" if np.isnan(rho) else f"{rho:+.3f}"
+    rho = one.corr(other, method="spearman") if min(one.nunique(), other.nunique()) > 1 else float("nan")
+    return "not defined, all entries known are equal" if pd.isna(rho) else f"{rho:+.3f}"
 
 
 def in_words(gains: pd.DataFrame) -> list[str]:
     """The comparison with the published gains in words."""
     known = pd.DataFrame({"ours": mean_of_seeds(gains), PUBLISHED: gains[PUBLISHED]}).dropna()
-    in_row = known.groupby(level=0).transform("mean")
     mean, published = (percent(known[key].mean(), signed=True) for key in known)
     num_missing = (len(gains) - len(known)) // 2
     missing = f", {num_missing} pair{'s' if num_missing > 1 else ''} not run" if num_missing else ""
-    apart = (known - in_row).round(DECIMALS)
+    apart = (known - known.groupby(level=0).transform("mean")).round(DECIMALS)
     return [
         f"Task competition, {len(gains.index.levels[0])} tasks, {seeds_of(gains)}{missing}: mean gain by a second task "
-        f"{mean} points (published {published}). Published: {gains.attrs[SOURCE]}.",
+        f"{mean} points (published {published}). Published: {gains.attrs['source']}.",
         f"Spearman's rank correlation with the published matrix: {correlate(known['ours'], known[PUBLISHED])}, over "
         f"{len(known)} entries; with each row's mean taken out of both: {correlate(apart['ours'], apart[PUBLISHED])}.",
     ]
@@ -92,11 +86,11 @@ def in_words(gains: pd.DataFrame) -> list[str]:
 
 def correlations(gains: pd.DataFrame) -> Table:
     """How the gains of single seeds correlate with each other and with the published, and their means."""
-    found = gains.corr(method="spearman").map(lambda rho: "" if np.isnan(rho) else f"{rho:+.3f}")
+    found = gains.corr(method="spearman").map(lambda rho: "" if pd.isna(rho) else f"{rho:+.3f}")
     names = [PUBLISHED if name == PUBLISHED else f"seed {name}" for name in gains]
     cells = found.set_axis(names).set_axis(names, axis="columns").rename_axis("").reset_index()
     cells["mean gain, points"] = [percent(gains[name].mean(), signed=True) for name in gains]
-    return Table("Spearman's rank correlation of the entries of two matrices", cells, 1)
+    return Table("Spearman's rank correlation of the entries of two matrices", cells)
 
 
 def seeds_of(gains: pd.DataFrame) -> str:
@@ -112,7 +106,7 @@ def draw_competition(gains: pd.DataFrame) -> Figure:
     ours, published = 100 * mean_of_seeds(gains), 100 * gains[PUBLISHED]
     limit = max(ours.abs().max(), published.abs().max())
     _draw_matrix(left, ours, limit, f"here, {seeds_of(gains)}")
-    _draw_matrix(middle, published, limit, f"published: {gains.attrs[SOURCE]}")
+    _draw_matrix(middle, published, limit, f"published: {gains.attrs['source']}")
     left.set_ylabel("task evaluated")
     right.scatter(published, ours, s=18, color="C0", alpha=0.7)
     right.axhline(0, color="0.8", zorder=0)
@@ -132,6 +126,5 @@ def _draw_matrix(axes: Axes, points: pd.Series, limit: float, title: str) -> Non
     bar = {"label": "accuracy gained, points", "location": "bottom", "shrink": 0.7}
     look = {"cmap": "PuOr_r", "vmin": -limit, "vmax": limit, "square": True, "annot": len(matrix) <= 12, "fmt": ".1f"}
     seaborn.heatmap(matrix, ax=axes, cbar_kws=bar, **look)
-    axes.set(
-        xlabel="learned together with", ylabel="", title=title, facecolor="0.88"
-    )  # the diagonal, and what was not run
+    # Grey: the diagonal, and what was not run.
+    axes.set(xlabel="learned together with", ylabel="", title=title, facecolor="0.88")

@@ -1,4 +1,4 @@
-"""Which figures a report has, and how those of many runs are drawn. A task competition has its own."""
+"""Which figures a report has, and how those of many runs are drawn."""
 
 import textwrap
 from collections.abc import Callable, Sequence
@@ -9,27 +9,31 @@ import pandas as pd
 from matplotlib.figure import Figure
 
 from utils.plot import GREY, draw_accuracy, frame, name_lines, plain_style, write_notes
+from utils.report.competition import draw_competition
 from utils.report.results import Result
 from utils.report.statistics import estimate
 from utils.suite.file import FIELDS, Curves, Suite, read_labelled_csv, slug
 
+Draw = Callable[[], Figure]
 
-def choose_figures(results: Sequence[Result], suite: Suite, scored: str) -> dict[str, Callable[[], Figure]]:
-    """The figures that the complete runs allow, by name; none is drawn yet."""
-    complete = [result for result in results if result.accuracy and not suite.competition]
-    figures: dict[str, Callable[[], Figure]] = {}
-    for benchmark in dict.fromkeys(result.benchmark for result in complete):
-        methods = [result for result in complete if result.benchmark == benchmark]
+
+def choose_figures(results: Sequence[Result], suite: Suite, scored: str, gains: pd.DataFrame | None) -> dict[str, Draw]:
+    """The figures that the complete runs allow, by name; none is drawn yet. A competition has that of its gains."""
+    if suite.competition:
+        return {} if gains is None else {"competition": partial(draw_competition, gains)}
+    figures: dict[str, Draw] = {}
+    for benchmark in dict.fromkeys(result.benchmark for result in results):
+        methods = [result for result in results if result.benchmark == benchmark]
         for result in methods:
-            isolated = next((other for other in methods if other.is_isolated_of(result)), None)
             if result.settings and result.settings.total_rounds > 1 and not result.is_isolated:
+                isolated = next((other for other in methods if other.is_isolated_of(result)), None)
                 name = f"evolution_{slug(result.method)}_{slug(benchmark)}"
                 figures[name] = partial(evolution, result, isolated, scored)
         if any(result.continual for result in methods):
             comparable = scored == "test" and suite.curves and suite.curves.column == benchmark
             published = suite.curves if comparable else None
             figures[f"rounds_{slug(benchmark)}"] = partial(draw_rounds, methods, published, scored)
-    swept = [result for result in complete if result.settings]
+    swept = [result for result in results if result.settings]
     if suite.sweep and swept:
         figures["sweep"] = partial(draw_sweep, swept, suite.sweep, suite.title, scored)
     return figures
@@ -46,17 +50,16 @@ def averages(result: Result, isolated: Result | None) -> tuple[pd.DataFrame, pd.
     finals = isolated.final if isolated and result.continual and isolated.learned == result.learned else pd.DataFrame()
     common = [seed for seed in matrices if seed in finals.index]
     mean = sum(matrices[seed] for seed in common or matrices) / len(common or matrices)
-    return mean, finals.loc[common].mean() if common else None, len(common or matrices)
+    return mean, finals.loc[common].mean().reindex(order) if common else None, len(common or matrices)
 
 
 def evolution(result: Result, isolated: Result | None, scored: str) -> Figure:
     """Each task's accuracy as the zoo grows, against Isolated's."""
-    accuracy, alone, num_seeds = averages(result, isolated)
+    r, alone, num_seeds = averages(result, isolated)
     runs = f"mean of {num_seeds} seeds" if num_seeds > 1 else "one run"
     title = f"{result.method} on {result.benchmark}: each task's accuracy ({runs})"
-    names, crosses = [key.name for key in accuracy], None if alone is None else alone[list(accuracy)].to_numpy()
-    matrix, continual = accuracy.to_numpy(), result.continual
-    return draw_accuracy(matrix, names, continual=continual, isolated=crosses, title=title, scored=scored)
+    names, crosses = [key.name for key in r], None if alone is None else alone.to_numpy()
+    return draw_accuracy(r.to_numpy(), names, continual=result.continual, isolated=crosses, title=title, scored=scored)
 
 
 def round_curves(result: Result) -> pd.DataFrame:
@@ -70,9 +73,8 @@ def round_curves(result: Result) -> pd.DataFrame:
 
 def published_curves(published: Curves) -> dict[str, pd.Series]:
     """Published average accuracies by method and number of tasks seen, fractions. Raises UserError if damaged."""
-    table = read_labelled_csv(published.file)
-    table = table.set_axis(range(1, 1 + table.shape[1]), axis="columns").dropna(how="all") / 100
-    return {str(name): curve.dropna() for name, curve in table.iterrows()}
+    table = read_labelled_csv(published.file).dropna(how="all") / 100
+    return {str(name): curve.set_axis(range(1, 1 + len(curve))).dropna() for name, curve in table.iterrows()}
 
 
 @plain_style()
@@ -103,19 +105,15 @@ def draw_rounds(methods: Sequence[Result], published: Curves | None, scored: str
         names.append(((mean.index[-1] or last, mean.iloc[-1]), method, colour))
     axes.set_xlim(1 - 0.02 * last, 1.02 * last)
     name_lines(figure, *zip(*names, strict=True))
-    notes = {
-        "band: ± 1 standard deviation over seeds": any(
-            curves.shape[1] > 1 and curves.index[0] for curves in ours.values()
-        ),
-        "dotted: all tasks at once": any(curves.index[0] == 0 for curves in ours.values()),
-        f"dashed: {published.source if published else ''}": others,
-    }
-    write_notes(figure, notes)
+    has_band = any(curves.shape[1] > 1 and curves.index[0] for curves in ours.values())
+    has_level = any(curves.index[0] == 0 for curves in ours.values())
+    notes = {"band: ± 1 standard deviation over seeds": has_band, "dotted: all tasks at once": has_level}
+    write_notes(figure, notes | ({f"dashed: {published.source}": True} if published else {}))
     return figure
 
 
-def sweep_table(results: Sequence[Result], setting: str) -> dict[str, pd.DataFrame]:
-    """Average accuracy against a setting: "mean" and "std" over seeds, a row for each value, a column for each curve.
+def sweep_table(results: Sequence[Result], setting: str) -> pd.DataFrame:
+    """Average accuracy against a setting: a row for each value; for each curve a "mean" and a "std" over seeds.
 
     Where methods of a benchmark have the same value, those that differ by the setting alone are a curve of their own.
     Rows are in the order of the values, or of the suite if these are words; None, which is all, comes last.
@@ -127,10 +125,8 @@ def sweep_table(results: Sequence[Result], setting: str) -> dict[str, pd.DataFra
     for result in results:
         found, place = estimate(result.final.mean(axis="columns")), values.index(flat_settings(result)[setting])
         points.append((place, _curve_label(result, results, setting), found.mean, found.std))
-    frame = pd.DataFrame(points, columns=["place", "curve", "mean", "std"])
-    ticks = ["all" if value is None else str(value) for value in values]
-    tables = {key: frame.pivot(index="place", columns="curve", values=key) for key in ("mean", "std")}
-    return {key: table.set_axis(ticks).rename_axis(None, axis="columns") for key, table in tables.items()}
+    table = pd.DataFrame(points, columns=["place", None, "mean", "std"]).pivot(index="place", columns=None)
+    return table.set_axis(["all" if value is None else str(value) for value in values])
 
 
 def flat_settings(result: Result) -> dict[str, Any]:

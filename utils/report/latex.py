@@ -6,7 +6,7 @@ from collections.abc import Sequence
 
 from tabulate import LATEX_ESCAPE_RULES
 
-from utils.report.tables import Table
+from utils.report.tables import OF_WORDS, Table
 
 # At the beginning of a row "[" and "*" would be options of the row before.
 ESCAPES = LATEX_ESCAPE_RULES | {"[": "{[}", "*": "{*}", "|": r"\textbar{}", '"': "''", "±": r"$\pm$"}
@@ -29,11 +29,11 @@ def page(tables: Sequence[Table], title: str, label: str) -> str:
 
 def _table(table: Table, label: str, title: str) -> str:
     caption = " ".join(map(escape, [f"{title}.", f"{table.title}.", *table.notes]))
-    sides = "l" * table.num_names + "r" * (table.cells.shape[1] - table.num_names)
+    sides = "".join("l" if title in OF_WORDS else "r" for title in table.cells)
     cells = table.cells.map(_cell).rename(columns=escape).style.hide(axis="index")
-    return cells.to_latex(
-        column_format=sides, position_float="centering", hrules=True, caption=caption, label=label
-    ).replace(r"\begin{tabular}", "\\footnotesize\n\\begin{tabular}")
+    look = {"column_format": sides, "position_float": "centering", "hrules": True}
+    text = cells.to_latex(caption=caption, label=label, **look)
+    return text.replace(r"\begin{tabular}", "\\footnotesize\n\\begin{tabular}")
 
 
 def _cell(cell: str) -> str:

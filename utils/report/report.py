@@ -1,13 +1,12 @@
 """A report: the tables and figures of some results, and the files that it is written to."""
 
 import sys
-from collections.abc import Callable, Sequence
-from dataclasses import KW_ONLY, dataclass
-from functools import cached_property, partial
+from collections.abc import Sequence
+from dataclasses import dataclass
+from functools import cached_property
 from pathlib import Path
 
 import pandas as pd
-from matplotlib.figure import Figure
 
 from utils.errors import UserError, in_one_line
 from utils.files import make_folder, slug, write_whole
@@ -41,7 +40,6 @@ class Report:
     results: Sequence[Result]
     suite: Suite
     remarks: Sequence[str] = ()
-    _: KW_ONLY
     metrics: Sequence[str] | None = None
     against: str | None = None
     all_pairs: bool = False
@@ -104,23 +102,6 @@ class Report:
             below.append("left out: the published numbers, which are of test images")
         return below if self.gains is None else [*below, *competition.in_words(self.gains)]
 
-    @property
-    def frames(self) -> dict[str, pd.DataFrame]:
-        """The content of csv files, by name."""
-        frames = {"report": self.lines, "comparisons": self.pairings}
-        frames |= {"records": tables.record_lines(self.results), "runs": tables.run_lines(self.results)}
-        if self.gains is not None:
-            frames["competition"] = competition.as_matrix(competition.mean_of_seeds(self.gains)).reset_index()
-        return frames
-
-    @property
-    def figures(self) -> dict[str, Callable[[], Figure]]:
-        """The figures by name; none is drawn yet."""
-        figures = choose_figures(self.shown, self.suite, self.scored)
-        if self.gains is not None:
-            figures["competition"] = partial(competition.draw_competition, self.gains)
-        return figures
-
     def text(self) -> str:
         """What the screen shows."""
         return "\n\n".join([self.suite.title, *(table.text() for table in self.tables), *self.below])
@@ -137,10 +118,14 @@ class Report:
             raise UserError(f"{folder}: no complete run was found, so the report that is there was kept")
         make_folder(folder)
         label = slug("_".join(folder.resolve().parts[-2:]))
-        contents = {f"{name}.csv": frame.to_csv(index=False).encode() for name, frame in self.frames.items()}
+        frames = {"report": self.lines, "comparisons": self.pairings}
+        frames |= {"records": tables.record_lines(self.results), "runs": tables.run_lines(self.results)}
+        if self.gains is not None:
+            frames["competition"] = competition.as_matrix(competition.mean_of_seeds(self.gains)).reset_index()
+        contents = {f"{name}.csv": frame.to_csv(index=False).encode() for name, frame in frames.items()}
         contents["report.tex"] = latex.page(self.tables, self.suite.title, label).encode()
         page = self.page()
-        for name, draw in self.figures.items():
+        for name, draw in choose_figures(self.results, self.suite, self.scored, self.gains).items():
             try:
                 figure = draw()
                 contents |= {f"{name}.{kind}": to_image(figure, kind) for kind in ("png", "pdf")}

@@ -5,12 +5,10 @@ A task is its classes: R has a column for each ``TaskKey``, whatever the order i
 
 import csv
 import re
-from collections import defaultdict
-from collections.abc import Hashable, Iterable, Sequence
+from collections.abc import Hashable, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import pandas as pd
@@ -18,6 +16,7 @@ import pandas as pd
 from utils.config import Frozen, Name, Seed, Settings, TaskKey, validate
 from utils.errors import UserError, in_one_line
 from utils.finished_run import FinishedRun, Fraction
+from utils.metrics import compute_metrics
 from utils.run_folder import is_complete, read_finished_run
 from utils.suite.file import Plan
 
@@ -29,26 +28,26 @@ class Result:
     """A method on a benchmark.
 
     Attributes:
-        settings: The settings of its runs, which differ in the seed alone; None for a method from elsewhere.
         accuracy: By seed: R, fractions, a row a round, a column a task, NaN where a task has not arrived.
         runs: The finished runs by seed; none for a method from elsewhere.
-        guessed: The tasks that were never learned in some run, although they are in its average.
     """
 
     benchmark: str
     method: str
-    settings: Settings | None
     accuracy: dict[int, pd.DataFrame]
     runs: dict[int, FinishedRun] = field(default_factory=dict)
-    guessed: frozenset[TaskKey] = frozenset()
+
+    @property
+    def settings(self) -> Settings | None:
+        """The settings of its runs, which differ in the seed alone; None for a method from elsewhere."""
+        return next((run.settings for run in self.runs.values()), None)
 
     @property
     def continual(self) -> bool:
         """Whether tasks arrive one at a time."""
         if self.settings:
             return self.settings.continual
-        matrices = [r.to_numpy() for r in self.accuracy.values()]
-        return all(r.shape[0] == r.shape[1] and np.isnan(r[np.triu_indices(len(r), 1)]).all() for r in matrices)
+        return all(np.array_equal(r.notna(), np.tri(len(r))) for r in self.accuracy.values())
 
     @cached_property
     def final(self) -> pd.DataFrame:
@@ -62,9 +61,16 @@ class Result:
         return self.settings.benchmark.keys if self.settings else list(self.final)
 
     @property
+    def metrics(self) -> pd.DataFrame:
+        """The metrics that have a meaning, a column for each, with a row for each seed."""
+        values = {seed: compute_metrics(r.to_numpy(), continual=self.continual) for seed, r in self.accuracy.items()}
+        return pd.DataFrame.from_dict(values, orient="index")
+
+    @property
     def learned(self) -> set[TaskKey]:
-        """The tasks that every run has learned at the end."""
-        return {*self.final} - self.guessed
+        """The tasks that every run has learned at the end; the others in ``final`` were guessed in some run."""
+        guessed = [(run, t) for run in self.runs.values() for t in run.seen if t not in run.first_round]
+        return {*self.final} - {run.settings.benchmark.keys[t] for run, t in guessed}
 
     @property
     def is_isolated(self) -> bool:
@@ -84,23 +90,20 @@ class Result:
         return self.is_isolated and {*self.tasks} == {*other.tasks} and self.how_trained == other.how_trained
 
     @property
-    def how_trained(self) -> dict[str, Any]:
+    def how_trained(self) -> dict[str, object]:
         """The settings that say how a task is learned by any method; none of a method from elsewhere."""
         return {key: getattr(self.settings, key, None) for key in ("recipe", "epochs", "samples", "validation")}
 
 
-def gather(runs: Iterable[tuple[str, str, FinishedRun]]) -> list[Result]:
-    """The results of finished runs, each given with the names of its benchmark and its method."""
+def gather(runs: Mapping[tuple[str, str, int], FinishedRun]) -> list[Result]:
+    """The results of finished runs by benchmark, method and seed."""
     found: dict[tuple[str, str], dict[int, FinishedRun]] = {}
-    for benchmark, method, run in runs:
-        found.setdefault((benchmark, method), {})[run.settings.seed] = run
+    for (benchmark, method, seed), run in runs.items():
+        found.setdefault((benchmark, method), {})[seed] = run
     results = []
     for name, by_seed in found.items():
-        keys = {seed: run.settings.benchmark.keys for seed, run in by_seed.items()}
-        accuracy = {seed: pd.DataFrame(run.matrix, columns=keys[seed]) for seed, run in by_seed.items()}
-        guessed = [keys[seed][t] for seed, run in by_seed.items() for t in run.seen if t not in run.first_round]
-        settings = next(iter(by_seed.values())).settings
-        results.append(Result(*name, settings, accuracy, by_seed, frozenset(guessed)))
+        accuracy = {s: pd.DataFrame(run.matrix, columns=run.settings.benchmark.keys) for s, run in by_seed.items()}
+        results.append(Result(*name, accuracy, by_seed))
     return results
 
 
@@ -110,11 +113,12 @@ def of_suite(plan: Plan) -> tuple[list[Result], list[str]]:
     Raises:
         UserError: A file is damaged, or runs of one benchmark have different data.
     """
-    runs, remarks = [], []
+    runs: dict[tuple[str, str, int], FinishedRun] = {}
     data: dict[tuple[str, TaskKey], str] = {}
+    remarks = []
     for cell in plan.cells:
         for seed in sorted(int(path.name[1:]) for path in cell.folder.glob("s*") if path.name[1:].isdecimal()):
-            planned = cell.run(seed)
+            planned = cell.with_seed(seed)
             if not is_complete(planned.run_dir):
                 remarks.append(f"left out: {planned.run_dir} is not complete")
                 continue
@@ -123,17 +127,14 @@ def of_suite(plan: Plan) -> tuple[list[Result], list[str]]:
                 remarks.append(f"left out: {planned.run_dir}: other settings, which differ in {', '.join(differing)}")
                 continue
             if any(data.setdefault((cell.benchmark, key), digest) != digest for key, digest in run.data_of_tasks):
-                problem = (
-                    "its images or labels are not those of runs before it; give run folders one by one to see both"
-                )
-                raise UserError(f"{planned}: {problem}")
-            runs.append((cell.benchmark, cell.method, run))
-    made = [(benchmark, method, run.settings.seed) for benchmark, method, run in runs]
-    all_planned = [(cell.benchmark, cell.method, seed) for cell in plan.cells for seed in plan.suite.seeds]
-    if missing := [name for name in all_planned if name not in made]:
+                problem = "its images or labels are not those of runs before it"
+                raise UserError(f"{planned}: {problem}; give run folders one by one to see both")
+            runs[cell.benchmark, cell.method, seed] = run
+    wanted = [(cell.benchmark, cell.method, seed) for cell in plan.cells for seed in plan.suite.seeds]
+    if missing := [name for name in wanted if name not in runs]:
         cells = list(dict.fromkeys(f"{method} / {benchmark}" for benchmark, method, _ in missing))
         which = "; ".join(cells[:6]) + f"; and {len(cells) - 6} more" * (len(cells) > 6)
-        count = f"{len(missing)} of {len(all_planned)} planned runs"
+        count = f"{len(missing)} of {len(wanted)} planned runs"
         remarks.insert(0, f"Not run: {count} ({which}). To make them: {plan.command}")
     return gather(runs), remarks
 
@@ -150,7 +151,7 @@ def of_folders(run_dirs: Sequence[Path]) -> tuple[list[Result], list[str]]:
     runs: dict[tuple[str, str, int], FinishedRun] = {}
     remarks = []
     benchmarks: dict[Hashable, str] = {}
-    methods: defaultdict[str, dict[Hashable, str]] = defaultdict(dict)
+    methods: dict[str, dict[Hashable, str]] = {}
     for run_dir in run_dirs:
         if not is_complete(run_dir):
             if not (run_dir / "config.yaml").exists():
@@ -160,15 +161,14 @@ def of_folders(run_dirs: Sequence[Path]) -> tuple[list[Result], list[str]]:
         run = read_finished_run(run_dir)
         settings, files = run.settings, f"{run.settings.benchmark_name}-{run.settings.recipe_name}"
         stem = re.sub(r"-t(\d+tasks|\d+(_\d+)*)$", "", settings.benchmark_name)  # without --task_ids
-        tasks_and_data = (stem, settings.recipe_name, frozenset(run.data_of_tasks))
-        benchmark = _name(benchmarks, tasks_and_data, files)
+        benchmark = _name(benchmarks, (stem, settings.recipe_name, frozenset(run.data_of_tasks)), files)
         in_short = settings.run_name.removeprefix(f"{files}-").removesuffix(f"-s{settings.seed}")
         but_seed = repr(settings.model_copy(update={"seed": 0}).compared())
-        name = (benchmark, _name(methods[benchmark], but_seed, in_short), settings.seed)
+        name = (benchmark, _name(methods.setdefault(benchmark, {}), but_seed, in_short), settings.seed)
         if name in runs:
             raise UserError(f"{run_dir}: the same settings and seed as another of the folders")
         runs[name] = run
-    return gather((*name[:2], run) for name, run in runs.items()), remarks
+    return gather(runs), remarks
 
 
 def _name(names: dict[Hashable, str], identity: Hashable, wanted: str) -> str:
@@ -177,12 +177,12 @@ def _name(names: dict[Hashable, str], identity: Hashable, wanted: str) -> str:
     return names.setdefault(identity, next(free for free in numbered if free not in names.values()))
 
 
-class _Line(Frozen):
+class _Line(Frozen, extra="ignore"):
     """A line of a csv file of methods from elsewhere; ``task`` is a task's name, or its number in the benchmark."""
 
     benchmark: Name
     method: Name
-    seed: Seed | None = None
+    seed: Seed = NO_SEED
     round: int = 0
     task: Name
     accuracy: Fraction
@@ -199,51 +199,46 @@ def of_elsewhere(path: Path, ours: Sequence[Result]) -> tuple[list[Result], list
     for result in ours:
         numbers = {str(number): key for number, key in enumerate(result.tasks)}
         tasks.setdefault(result.benchmark, numbers | {key.name: key for key in result.tasks})
-    names = lines[["benchmark", "method"]].itertuples(index=False, name=None)
-    is_ours = pd.Series([name in {(result.benchmark, result.method) for result in ours} for name in names])
-    asked = lines[["benchmark", "task"]].itertuples(index=False)
-    lines["key"] = [tasks.get(it.benchmark, {it.task: TaskKey("", (), it.task)}).get(it.task) for it in asked]
-    _refuse(lines, is_ours, "expected a method that no run has")
-    _refuse(lines, lines["key"].isna(), "task: expected the name of a task of the benchmark, or its number there")
-    _refuse(lines, lines.duplicated(["benchmark", "method", "seed", "round", "key"]), "got this accuracy twice")
+    rows = list(lines.itertuples())
+    our_names = {(result.benchmark, result.method) for result in ours}
+    is_ours = [(it.benchmark, it.method) in our_names for it in rows]
+    lines["key"] = [tasks.get(it.benchmark, {it.task: TaskKey("", (), it.task)}).get(it.task) for it in rows]
+    _refuse(lines[is_ours], "expected a method that no run has")
+    _refuse(lines[lines["key"].isna()], "task: expected the name of a task of the benchmark, or its number there")
+    _refuse(lines[lines.duplicated(["benchmark", "method", "seed", "round", "key"])], "got this accuracy twice")
     results = []
     for name, of_method in lines.sort_values("round", kind="stable").groupby(["benchmark", "method"], sort=False):
-        keys = list(of_method["key"].unique())
-        accuracy = {}
+        keys, accuracy = of_method["key"].unique(), {}
         for seed, of_seed in of_method.groupby("seed", sort=False):
-            table = of_seed.assign(task=of_seed["key"].map(keys.index)).pivot(index="round", columns="task")
-            known = table["accuracy"].reindex(columns=range(len(keys))).notna()
-            expected = known.cummax()
-            expected.iloc[-1] = True
-            is_lacking = of_seed["round"].map((expected & ~known).any(axis="columns"))
-            _refuse(
-                of_seed, is_lacking, "the round lacks a task that a round before it has, or at the end another seed"
-            )
-            accuracy[int(seed)] = table["accuracy"].rename(columns=dict(enumerate(keys)))
-        results.append(Result(name[0], name[1], None, accuracy))
+            r = of_seed.pivot(index="round", columns="key", values="accuracy").reindex(columns=keys)
+            is_lacking = r.isna() & r.ffill().notna()
+            is_lacking.iloc[-1] = r.iloc[-1].isna()
+            wrong = of_seed[of_seed["round"].map(is_lacking.any(axis="columns"))]
+            _refuse(wrong, "the round lacks a task that a round before it has, or at the end another seed")
+            accuracy[seed] = r
+        results.append(Result(name[0], name[1], accuracy))
     unknown = [name for name in lines["benchmark"].unique() if name not in tasks]
     return results, [f"{path}: no run is on the benchmark {name!r}" for name in unknown]
 
 
-def _refuse(lines: pd.DataFrame, is_wrong: pd.Series, problem: str) -> None:
-    """Raise UserError for the first line that is wrong."""
-    for line in lines[is_wrong].itertuples():
+def _refuse(wrong: pd.DataFrame, problem: str) -> None:
+    """Raise UserError for the first of the lines that are wrong, if there are any."""
+    for line in wrong.itertuples():
         raise UserError(f"{line.where}: {problem}, got {line.method} / {line.benchmark}, task {line.task}")
 
 
 def _read_lines(path: Path) -> pd.DataFrame:
     """The lines of a csv file, each with its place for messages in ``where``. Raises UserError."""
+    lines = []
     try:
         with path.open(encoding="utf-8-sig", newline="") as file:
             reader = csv.DictReader(file, skipinitialspace=True)
-            rows = [(f"{path}, line {reader.line_num}", row) for row in reader]
-        if not rows:
+            for row in reader:
+                where = f"{path}, line {reader.line_num}"
+                values = {key.strip(): value for key, value in row.items() if key and value is not None}
+                lines.append({"where": where} | validate(_Line, values, where).model_dump())
+        if not lines:
             raise ValueError("it has no line of accuracies")
     except (OSError, ValueError, csv.Error) as error:  # ValueError: not UTF-8, as a compressed file
         raise UserError(f"{path}: expected accuracies as csv ({in_one_line(error)})") from error
-    lines = []
-    for where, row in rows:
-        values = {key.strip(): value for key, value in row.items() if key and value is not None}
-        line = validate(_Line, {key: values[key] for key in _Line.model_fields if key in values}, where)
-        lines.append({"where": where} | line.model_dump())
-    return pd.DataFrame(lines, columns=["where", *_Line.model_fields]).fillna({"seed": NO_SEED})
+    return pd.DataFrame(lines)

@@ -104,10 +104,9 @@ def _error_over_seeds_and_tasks(differences: pd.DataFrame) -> tuple[float, float
     of_seed, of_task = values.mean(axis=1, keepdims=True), values.mean(axis=0, keepdims=True)
     residual = values - of_seed - of_task + values.mean()
     freedom = np.array([num_seeds - 1, num_tasks - 1, (num_seeds - 1) * (num_tasks - 1)])
-    squares = np.array(
-        [num_tasks * of_seed.var(ddof=1), num_seeds * of_task.var(ddof=1), np.sum(residual**2) / freedom[2]]
-    )
-    total = squares[0] + squares[1] - squares[2]
-    if total <= squares[2]:
-        return float(squares[2] / values.size) ** 0.5, float(freedom[2])
+    ms_residual = np.sum(residual**2) / freedom[2]
+    squares = np.array([num_tasks * of_seed.var(ddof=1), num_seeds * of_task.var(ddof=1), ms_residual])
+    total = squares[0] + squares[1] - ms_residual
+    if total <= ms_residual:
+        return float(ms_residual / values.size) ** 0.5, float(freedom[2])
     return float(total / values.size) ** 0.5, float(total**2 / np.sum(squares**2 / freedom))

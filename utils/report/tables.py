@@ -6,14 +6,15 @@ from typing import NamedTuple
 
 import pandas as pd
 
-from utils.config import Settings, TaskKey
-from utils.metrics import METRICS, compute_metrics
+from utils.config import Settings
+from utils.metrics import METRICS
 from utils.report.results import Result
 from utils.report.statistics import OVER_BOTH, difference, estimate
 from utils.suite.file import Published
 
 OF_LINES = "benchmark method metric mean std low high n tasks published difference source".split()
 OF_PAIRINGS = "benchmark method against mean low high over num_tasks seeds removed first_learner reason".split()
+OF_WORDS = ("benchmark", "method", "against", "")  # columns of a table that are set to the left
 MADE = ["commit", "torch", "device", "threads", "precision"]  # of a run's invocations, for runs.csv
 COST = {  # by name in runs.csv: a column's title and the format of its numbers
     "learners": ("learners", "{:,.0f}"),
@@ -26,19 +27,17 @@ COST = {  # by name in runs.csv: a column's title and the format of its numbers
 
 
 class Table(NamedTuple):
-    """Cells of text; the first ``num_names`` columns are words, and ``notes`` stand below. ``**`` around it is bold."""
+    """Cells of text, of which those with ``**`` around them are bold; ``notes`` stand below."""
 
     title: str
     cells: pd.DataFrame
-    num_names: int
     notes: Sequence[str] = ()
 
     def text(self, style: str = "simple", heading: str = "", bullet: str = "") -> str:
         """The table for a screen; other styles of ``tabulate``, headings and bullets are for a page."""
-        cells = self.cells
-        if style == "github":
-            cells = cells.rename(columns=_escape_bar).map(_escape_bar)
-        sides = ["left" if place < self.num_names else "right" for place in range(cells.shape[1])]
+        bar = "\\|" if style == "github" else "|"
+        cells = self.cells.rename(columns=lambda cell: cell.replace("|", bar)).map(lambda cell: cell.replace("|", bar))
+        sides = ["left" if title in OF_WORDS else "right" for title in self.cells]
         options = {"disable_numparse": True, "colalign": sides, "preserve_whitespace": True}
         table = cells.to_markdown(index=False, tablefmt=style, **options)
         return "\n".join([heading + self.title, "", table, "", *(bullet + note for note in self.notes)]).rstrip()
@@ -48,13 +47,8 @@ class Table(NamedTuple):
         first = self.cells.iloc[0]
         is_constant = (self.cells == first).all() & ((first == "") | (len(self.cells) > 1)) & ~first.index.isin(kept)
         in_every_row = [f"{title} {cell}" for title, cell in first[is_constant].items() if cell]
-        num_names = self.num_names - int(is_constant.iloc[: self.num_names].sum())
         notes = [f"In every row: {'; '.join(in_every_row)}."] * bool(in_every_row)
-        return Table(self.title, self.cells.loc[:, ~is_constant], num_names, [*notes, *self.notes])
-
-
-def _escape_bar(cell: str) -> str:
-    return cell.replace("|", "\\|")
+        return Table(self.title, self.cells.loc[:, ~is_constant], [*notes, *self.notes])
 
 
 def record_lines(results: Sequence[Result]) -> pd.DataFrame:
@@ -84,11 +78,10 @@ def run_lines(results: Sequence[Result]) -> pd.DataFrame:
 
 def provenance(runs: pd.DataFrame) -> str:
     """How many runs there are, how long they took, and their commits, devices and threads."""
-    made = [
-        f"{key} {', '.join(runs[key].str.split('; ').explode().unique())}" for key in ("commit", "device", "threads")
-    ]
     num_runs = f"{len(runs)} run{'s' if len(runs) > 1 else ''}"
-    return f"{num_runs}, {duration(runs['elapsed_sec'].sum())} in all; {'; '.join(made)}"
+    made = {key: runs[key].str.split("; ").explode().unique() for key in ("commit", "device", "threads")}
+    how = "; ".join(f"{key} {', '.join(values)}" for key, values in made.items())
+    return f"{num_runs}, {duration(runs['elapsed_sec'].sum())} in all; {how}"
 
 
 def make_lines(results: Sequence[Result], published: Sequence[Published], metrics: Sequence[str]) -> pd.DataFrame:
@@ -97,33 +90,24 @@ def make_lines(results: Sequence[Result], published: Sequence[Published], metric
     ``tasks`` says over how many tasks an average is, if these are not all of its benchmark. A difference from a
     published number needs all tasks, the same network and the same length.
     """
-    lines: list[dict[str, object]] = []
-    tasks_of: dict[str, set[TaskKey]] = {}
+    lines = []
+    entries = {(name, entry.row, entry.metric): entry for entry in published for name in entry.percent}
     for result in results:
-        tasks_of.setdefault(result.benchmark, set()).update(result.tasks)
-    for result in results:
-        values = pd.DataFrame(
-            [compute_metrics(r.to_numpy(), continual=result.continual) for r in result.accuracy.values()]
-        )
-        num_learned, num_tasks = len(result.learned), len(tasks_of[result.benchmark])
-        tasks = (
-            ""
-            if num_learned == num_tasks
-            else f"{num_learned} of {num_tasks} tasks" + " learned" * bool(result.guessed)
-        )
+        all_tasks = {task for other in results if other.benchmark == result.benchmark for task in other.tasks}
+        num_learned, values = len(result.learned), result.metrics
+        fewer = f"{num_learned} of {len(all_tasks)} tasks" + " learned" * (num_learned < len(result.final.columns))
+        tasks = fewer if num_learned < len(all_tasks) else ""
         for metric in metrics:
             if METRICS[metric].needs_arrival and not result.continual:
                 continue
+            name = (result.benchmark, result.method, metric)
             found = estimate(values.get(metric, ()), least=METRICS[metric].least)
-            names = {"benchmark": result.benchmark, "method": result.method, "metric": metric}
-            lines.append({**names, **found._asdict(), "tasks": tasks, "source": ""})
-            for entry in published:
-                if (entry.row, entry.metric) == (result.method, metric) and result.benchmark in entry.percent:
-                    number = entry.percent[result.benchmark] / 100
-                    lines[-1] |= {"published": number, "source": entry.source}
-                    if not tasks and is_comparable(entry, result.settings):
-                        lines[-1]["difference"] = found.mean - number
-    return pd.DataFrame(lines, columns=OF_LINES).astype({"published": float, "difference": float})
+            entry = entries.get(name)
+            number = entry.percent[result.benchmark] / 100 if entry else float("nan")
+            comparable = entry and not tasks and is_comparable(entry, result.settings)
+            apart = found.mean - number if comparable else float("nan")
+            lines.append((*name, *found, tasks, number, apart, entry.source if entry else ""))
+    return pd.DataFrame(lines, columns=OF_LINES)
 
 
 def is_comparable(published: Published, settings: Settings | None) -> bool:
@@ -155,17 +139,15 @@ def compare(ours: Result, other: Result) -> dict[str, object]:
     ``first_learner`` is the part of a gain over Isolated that the first learner of each task has: the learning
     accuracy less Isolated's.
     """
-    if ours.learned != other.learned or ours.guessed or other.guessed:
+    if not ours.learned == other.learned == {*ours.final} == {*other.final}:  # else some were guessed
         return {"reason": "other tasks"}
     found = difference(ours.final, other.final)
     if found is None:
         return {"reason": "no seed in common"}
     row = found._asdict() | {"seeds": " ".join(map(str, found.seeds))}
     if other.is_isolated_of(ours) and ours.continual:
-        learned = [
-            compute_metrics(ours.accuracy[s].to_numpy(), continual=True)["learning_accuracy"] for s in found.seeds
-        ]
-        row["first_learner"] = sum(learned) / len(learned) - other.final.loc[list(found.seeds)].mean().mean()
+        learned, alone = (result.loc[list(found.seeds)] for result in (ours.metrics["learning_accuracy"], other.final))
+        row["first_learner"] = learned.mean() - alone.mean().mean()
     return row
 
 
@@ -223,33 +205,28 @@ def metric_table(lines: pd.DataFrame, metric: str, scored: str, *, bold_best: bo
         "  published": lines["published"].map(percent).unstack(fill_value="", sort=False),
         "  difference": lines["difference"].map(percent, signed=True).unstack(fill_value="", sort=False),
     }
-    methods = list(dict.fromkeys(lines.index.get_level_values("method")))
+    methods = parts["{}"].index
     rows = [[name.format(it), *part.loc[it]] for it in methods for name, part in parts.items() if part.loc[it].any()]
     n = f", n = {counts[0]}" if len(counts) == 1 else " (n)"
     label = METRICS[metric].label
     title = f"{label[:1].upper() + label[1:]}, {scored} images, %: mean ± standard deviation over seeds{n}"
-    return Table(title, pd.DataFrame(rows, columns=["method", *parts["{}"]]), 1, notes)
+    return Table(title, pd.DataFrame(rows, columns=["method", *parts["{}"]]), notes)
 
 
 def pairings_table(pairings: pd.DataFrame, scored: str) -> Table:
     """Methods compared task by task."""
-    cells = pairings[["benchmark", "method", "against"]].assign(
-        **{
-            "difference, points": pairings["mean"].map(percent, signed=True) + pairings["reason"],
-            "95 % interval": pairings.apply(interval, axis="columns", signed=True),
-            "error removed, %": pairings["removed"].map(percent, decimals=1),
-            "first learner, points": pairings["first_learner"].map(percent, signed=True),
-            "tasks": pairings["num_tasks"].map("{:.0f}".format).where(pairings["reason"] == "", ""),
-            "seeds": pairings["seeds"],
-        }
-    )
-    notes = [
-        "The interval is for new seeds and new tasks; with fewer than three seeds for new tasks alone, as it says."
-    ]
-    if pairings["first_learner"].notna().any():
-        notes.append("First learner: the part of the gain over Isolated that a task's first learner has by itself.")
+    cells = pairings[["benchmark", "method", "against"]].copy()
+    cells["difference, points"] = pairings["mean"].map(percent, signed=True) + pairings["reason"]
+    cells["95 % interval"] = pairings.apply(interval, axis="columns", signed=True)
+    cells["error removed, %"] = pairings["removed"].map(percent, decimals=1)
+    cells["first learner, points"] = pairings["first_learner"].map(percent, signed=True)
+    cells["tasks"] = pairings["num_tasks"].map("{:.0f}".format).where(pairings["reason"] == "", "")
+    cells["seeds"] = pairings["seeds"]
+    over = "The interval is for new seeds and new tasks; with fewer than three seeds for new tasks alone, as it says."
+    first = "First learner: the part of the gain over Isolated that a task's first learner has by itself."
+    notes = [over, first] if pairings["first_learner"].notna().any() else [over]
     title = f"Difference of two methods in {scored} accuracy, paired by task and seed"
-    return Table(title, cells, 3, notes).without_constants("method", "against", "difference, points")
+    return Table(title, cells, notes).without_constants("method", "against", "difference, points")
 
 
 def cost_table(runs: pd.DataFrame) -> Table:
@@ -258,4 +235,4 @@ def cost_table(runs: pd.DataFrame) -> Table:
     cells = pd.DataFrame({title: groups[key].mean().map(style.format) for key, (title, style) in COST.items()})
     cells["time"] = groups["elapsed_sec"].mean().map(duration)
     title = "What a run costs: learners and parameters at test time, images in training"
-    return Table(title, cells.reset_index(), 2).without_constants("method")
+    return Table(title, cells.reset_index()).without_constants("method")

@@ -21,22 +21,15 @@ sys.path.insert(0, str(Path(__file__).resolve().parents[2]))  # for python PROJE
 from joblib import cpu_count
 from tqdm import tqdm
 
-from utils.command_line import command_line
+from utils.command_line import command_line, exit_status
 from utils.errors import StopSignal, UserError
 from utils.files import make_folder
-from utils.logger import open_screens, write_line
+from utils.logger import say
 from utils.run_folder import is_complete, settings_of
 from utils.suite.command import PASSED_ON, Command, read_command
 from utils.suite.file import Run, read_plan
 from utils.suite.on_ray import RayPool
-from utils.suite.run import LocalPool, Outcome, has_data, log_size, slots_of, visible_gpus
-
-POLL_SEC = 0.5
-
-
-def say(line: str) -> None:
-    """Show a line; a screen that is closed stops nothing."""
-    write_line(line, sys.stdout)
+from utils.suite.run import POLL_SEC, LocalPool, Outcome, has_data, log_size, slots_of, visible_gpus
 
 
 def run_all(runs: Sequence[Run], pool: LocalPool | RayPool, stop: StopSignal) -> collections.Counter[str]:
@@ -87,17 +80,15 @@ def matches(text: str, name: str) -> bool:
 def choose_runs(command: Command) -> list[Run]:
     """The runs that the command asks for, one seed of the whole table after another. Raises UserError."""
     plan = read_plan(command.suite, command.suite_dir)
-    runs = [cell.run(seed) for seed in dict.fromkeys(command.seeds or plan.suite.seeds) for cell in plan.cells]
+    runs = [cell.with_seed(seed) for seed in dict.fromkeys(command.seeds or plan.suite.seeds) for cell in plan.cells]
     chosen = [run for run in runs if matches(command.only, str(run))]
     if not chosen:
         raise UserError(f"--only: expected words of a name such as {str(runs[0])!r}, got {command.only!r}")
     for run in chosen:  # before anything starts
         begun = is_complete(run.run_dir) or (run.run_dir / "config.yaml").exists()
         if begun and (differing := run.settings.differences(settings_of(run.run_dir))):
-            advice = "take another --suite_dir, or move the run folder elsewhere"
-            raise UserError(
-                f"{run.run_dir}: not the suite's settings, which differ in {', '.join(differing)}; {advice}"
-            )
+            problem = f"not the suite's settings, which differ in {', '.join(differing)}"
+            raise UserError(f"{run.run_dir}: {problem}; take another --suite_dir, or move the run folder elsewhere")
     return chosen
 
 
@@ -119,8 +110,8 @@ def print_plan(runs: Sequence[Run]) -> None:
 
 def check_data(runs: Sequence[Run], stop: StopSignal) -> None:
     """Load the data of each benchmark file, for the run with most of its tasks. Raises UserError if any are missing."""
-    by_size = sorted(runs, key=lambda run: len(run.settings.benchmark.tasks))
-    largest = {run.argv[1]: run for run in by_size}  # by benchmark file
+    # By benchmark file.
+    largest = {run.argv[1]: run for run in sorted(runs, key=lambda run: len(run.settings.benchmark.tasks))}
     missing = [path for path, run in largest.items() if not has_data(run, lambda: stop.received)]
     if stop.received:
         raise UserError("stopped by a signal before any run was started", exit_status=3)
@@ -135,21 +126,20 @@ def run_suite(command: Command, argv: Sequence[str]) -> int:
     slots = slots_of(gpus, jobs=command.jobs, per_gpu=command.per_gpu, threads=command.threads or 1)
     threads = command.threads or (max(1, cpu_count() // len(slots)) if gpus else 1)
     passed_on = flags_to_pass_on(command, device="cuda" if gpus else command.device, threads=threads)
-    runs = [run._replace(argv=(*run.argv, *passed_on)) for run in chosen]
+    runs = [run._replace(flags=(*run.flags, *passed_on)) for run in chosen]
     if command.dry_run:
         print_plan(runs)
         return 0
 
     todo = [run for run in runs if not is_complete(run.run_dir)]
-    pool: LocalPool | RayPool = LocalPool(slots)
-    if command.ray and todo:
-        pool = RayPool(command, num_cpus=len(slots) * threads, threads=threads)
+    by_ray = command.ray and todo
+    pool = RayPool(command, num_cpus=len(slots) * threads, threads=threads) if by_ray else LocalPool(slots)
     stop = StopSignal()  # after Ray, which takes SIGTERM for itself
     stop.defer()
     with contextlib.closing(pool):
         check_data(todo, stop)
         for run in todo:
-            make_folder(run.run_dir.parent)
+            make_folder(run.folder)
         count = run_all(todo, pool, stop)
     return print_end(command, argv, count, num_before=len(runs) - len(todo))
 
@@ -168,13 +158,8 @@ def print_end(command: Command, argv: Sequence[str], count: collections.Counter[
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Run the command line; returns the exit status."""
-    argv = sys.argv[1:] if argv is None else list(argv)
-    open_screens()
-    try:
-        return run_suite(read_command(argv), argv)
-    except UserError as mistake:
-        write_line(f"utils.suite: {mistake}", sys.stderr)
-        return mistake.exit_status
+    words = sys.argv[1:] if argv is None else argv
+    return exit_status("utils.suite", lambda: run_suite(read_command(words), words))
 
 
 if __name__ == "__main__":

@@ -132,20 +132,33 @@ class Run(NamedTuple):
     """A run of a suite: a method on a benchmark with a seed.
 
     Attributes:
+        folder: The folder of the runs of this cell.
         settings: The settings that its command line stands for.
-        run_dir: Its folder.
-        argv: The words after ``modelzoo.py`` on its command line.
+        flags: The flags of ``modelzoo.py``, but for the seed and where the run is.
     """
 
     method: str
     benchmark: str
-    seed: int
+    folder: Path
     settings: Settings
-    run_dir: Path
-    argv: tuple[str, ...]
+    flags: tuple[str, ...]
 
     def __str__(self) -> str:
-        return f"{self.method} / {self.benchmark} / seed {self.seed}"
+        return f"{self.method} / {self.benchmark} / seed {self.settings.seed}"
+
+    def with_seed(self, seed: int) -> "Run":
+        """The run of the same cell with another seed."""
+        return self._replace(settings=self.settings.model_copy(update={"seed": seed}))
+
+    @property
+    def run_dir(self) -> Path:
+        """The run folder."""
+        return self.folder / f"s{self.settings.seed}"
+
+    @property
+    def argv(self) -> tuple[str, ...]:
+        """The words after ``modelzoo.py`` on its command line."""
+        return (*self.flags, "--seed", str(self.settings.seed), "--run_dir", str(self.run_dir), "--resume")
 
     @property
     def log(self) -> Path:
@@ -153,34 +166,15 @@ class Run(NamedTuple):
         return self.run_dir.with_name(f"{self.run_dir.name}.log")
 
 
-class Cell(NamedTuple):
-    """A method on a benchmark.
-
-    Attributes:
-        flags: The flags of ``modelzoo.py``, without the seed.
-        settings: The settings that they stand for, with the suite's first seed.
-        folder: The folder of its runs.
-    """
-
-    method: str
-    benchmark: str
-    flags: tuple[str, ...]
-    settings: Settings
-    folder: Path
-
-    def run(self, seed: int) -> Run:
-        """The run with this seed."""
-        run_dir, settings = self.folder / f"s{seed}", self.settings.model_copy(update={"seed": seed})
-        argv = (*self.flags, "--seed", str(seed), "--run_dir", str(run_dir), "--resume")
-        return Run(self.method, self.benchmark, seed, settings, run_dir, argv)
-
-
 class Plan(NamedTuple):
-    """A suite, the folder of its runs, its cells, a benchmark after another, and the command that makes its runs."""
+    """A suite, the folder of its runs, the first run of each cell, and the command that makes all runs.
+
+    The cells come in the order of the columns, and in each in the order of the rows.
+    """
 
     suite: Suite
     folder: Path
-    cells: list[Cell]
+    cells: list[Run]
     command: str
 
 
@@ -205,7 +199,7 @@ def read_plan(path: Path, suite_dir: Path | None = None) -> Plan:
             except UserError as mistake:
                 raise UserError(f"{path}: row {row}, column {name}: {mistake}") from mistake
             assert isinstance(command, Grow), "flags for other uses were refused"
-            plan.cells.append(Cell(row, name, flags, command.settings, plan.folder / slug(row) / slug(name)))
+            plan.cells.append(Run(row, name, plan.folder / slug(row) / slug(name), command.settings, flags))
     return plan
 
 

@@ -46,12 +46,9 @@ class RayPool:
             self.close()
             wanted = f"a node with {threads} CPUs and, if --device cuda, a GPU"
             raise UserError(f"--threads, --device: expected {wanted}, got nodes with {short(nodes)}")
-        self._task = self._ray.remote(
-            num_cpus=threads,
-            num_gpus=1 / command.per_gpu if has_gpu and command.device in ("auto", "cuda") else 0,
-            max_retries=3,
-            retry_exceptions=[Died],
-        )(_run_command_in)
+        num_gpus = 1 / command.per_gpu if has_gpu and command.device in ("auto", "cuda") else 0
+        needs = {"num_cpus": threads, "num_gpus": num_gpus}
+        self._task = self._ray.remote(**needs, max_retries=3, retry_exceptions=[Died])(_run_command_in)
 
     def _connect(self, address: str, num_cpus: int) -> None:
         try:
@@ -64,10 +61,9 @@ class RayPool:
         os.dup2(os.open(os.devnull, os.O_WRONLY), 2)  # Ray's core says many times what its error says once
         os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")
         local = {"num_cpus": num_cpus, "include_dashboard": False} if address == "local" else {}
-        environment = {"env_vars": {"PYTHONPATH": str(ROOT)}}
         try:
             with contextlib.chdir(ROOT):  # Ray's workers look for modules in this folder first
-                ray.init(address, **local, log_to_driver=False, logging_level=logging.ERROR, runtime_env=environment)
+                self._ray.init(address, **local, log_to_driver=False, logging_level=logging.ERROR)
         except (ConnectionError, RuntimeError, ValueError, ray.exceptions.RayError) as error:
             token = "set RAY_AUTH_MODE=token, and RAY_AUTH_TOKEN or RAY_AUTH_TOKEN_PATH or ~/.ray/auth_token"
             reason = f"({in_one_line(error)}); if it wants a token, {token}"

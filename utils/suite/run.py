@@ -38,16 +38,8 @@ def log_size(run: Run) -> int:
 
 def has_data(run: Run, stopping: Callable[[], bool]) -> bool:
     """Whether a run's data can be loaded, by a process that downloads what it may and prints a line if they cannot."""
-    look = [
-        sys.executable,
-        "-W",
-        "ignore",
-        str(PROGRAM),
-        *run.argv,
-        "--device",
-        "cpu",
-        "--check_data",
-    ]  # runs will warn
+    # Without warnings, which the runs will give.
+    look = [sys.executable, "-W", "ignore", str(PROGRAM), *run.argv, "--device", "cpu", "--check_data"]
     return _wait_for(subprocess.Popen(look, start_new_session=True), stopping) == 0
 
 
@@ -89,13 +81,10 @@ def _run_process(run: Run, environment: Mapping[str, str], stopping: Callable[[]
     with open(run.log, "a", encoding="utf-8", errors="backslashreplace") as log:
         print(f"$ {command_line(run.argv)}", file=log, flush=True)
         begin = log_size(run)
+        command, env = [sys.executable, str(PROGRAM), *run.argv], {**os.environ, **environment}
+        # In a session of its own, since Ctrl-C is for the suite, which passes it on once.
         process = subprocess.Popen(
-            [sys.executable, str(PROGRAM), *run.argv],
-            stdin=subprocess.DEVNULL,
-            stdout=log,
-            stderr=subprocess.STDOUT,
-            env={**os.environ, **environment},
-            start_new_session=True,  # Ctrl-C is for the suite, which passes it on once
+            command, stdin=subprocess.DEVNULL, stdout=log, stderr=subprocess.STDOUT, env=env, start_new_session=True
         )
         status = _wait_for(process, stopping)
     said = run.log.read_bytes()[begin:].decode(errors="replace").splitlines()
@@ -160,6 +149,5 @@ def visible_gpus(device: str) -> list[str]:
 
 def slots_of(gpus: Sequence[str], *, jobs: int | None, per_gpu: int, threads: int = 1) -> list[dict[str, str]]:
     """The slots of this machine: as many as the cores allow; with GPUs ``per_gpu`` on each; or ``jobs``."""
-    if not gpus:
-        return [{} for _ in range(jobs or max(1, cpu_count() // threads))]
-    return [{"CUDA_VISIBLE_DEVICES": gpus[slot % len(gpus)]} for slot in range(jobs or per_gpu * len(gpus))]
+    num_slots = jobs or per_gpu * len(gpus) or max(1, cpu_count() // threads)
+    return [{"CUDA_VISIBLE_DEVICES": gpus[slot % len(gpus)]} if gpus else {} for slot in range(num_slots)]
