@@ -90,9 +90,8 @@ class RayPool:
 def check_reachable(address: str) -> None:
     """Raise UserError if nothing answers at HOST:PORT: Ray itself tries for minutes."""
     host, _, port = address.removeprefix("ray://").rpartition(":")
-    if not port.isdecimal():
-        return  # local, auto
-    try:
-        socket.create_connection((host.strip("[]"), int(port)), timeout=10).close()
-    except (OSError, OverflowError) as error:
-        raise UserError(f"--ray: there is no cluster at {short(address)} ({error})") from error
+    if port.isdecimal():  # not local or auto
+        try:
+            socket.create_connection((host.strip("[]"), int(port)), timeout=10).close()
+        except (OSError, OverflowError) as error:
+            raise UserError(f"--ray: there is no cluster at {short(address)} ({error})") from error
