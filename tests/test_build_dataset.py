@@ -214,13 +214,23 @@ def test_task_names_that_differ_in_their_unicode_form_alone_are_refused(tmp_path
         read_benchmark(path)
 
 
-def test_names_that_look_like_numbers_stay_text(tmp_path):
-    make_image_folder(tmp_path / "numbers", ("01", "1", "no"))
+@pytest.mark.parametrize("name", ["01", "007", "+1", "0x10", "0o17", "-0"])
+def test_names_that_look_like_numbers_stay_text(tmp_path, name):
+    make_image_folder(tmp_path / "numbers", (name, "-1", "1", "7", "16", "no"))
     (tmp_path / "numbers.yaml").write_text(
-        "dataset: image_folder\nroot: numbers\ntest_fraction: 0.4\ntasks: [[01, no]]\n"
+        f"dataset: image_folder\nroot: numbers\ntest_fraction: 0.4\ntasks: [[{name}, no]]\n"
     )
     (task,) = build(tmp_path, benchmark=read_benchmark(tmp_path / "numbers.yaml"))
-    assert task.class_names == ("01", "no")
+    assert task.class_names == (name, "no")
+
+
+@pytest.mark.parametrize("word", ["1e5", "true", "null", "0.5"])
+def test_a_name_that_yaml_reads_as_something_else_needs_quotes(tmp_path, word):
+    (tmp_path / "x.yaml").write_text(f"dataset: image_folder\nroot: x\ntasks: [[{word}, no]]\n")
+    with pytest.raises(
+        UserError, match=r"x\.yaml: tasks\[0\]\[0\]: expected a class's id or name; .* needs quotes, got"
+    ):
+        read_benchmark(tmp_path / "x.yaml")
 
 
 def test_colour_is_cropped_and_mirrored_grey_cropped_and_permuted_left_alone(tmp_path):

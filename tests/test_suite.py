@@ -168,6 +168,8 @@ def published(row="Isolated", column="Digits", metric="average_accuracy"):
         ({"curves": {"column": "X", "file": str(CURVES), "source": "s"}}, "curves.column: expected one of Digits"),
         ({"curves": {"column": "Digits", "file": "no.csv", "source": "s"}}, "no.csv: no such file"),
         ({"seeds": []}, "seeds:"),
+        ({"seeds": [0, 1, 2, 2]}, "seeds: expected each once, got [0, 1, 2, 2]"),
+        ({"seeds": [2**63]}, "seeds[0]: expected less than 9223372036854775808"),
     ],
 )
 def test_a_mistake_in_the_file_is_a_line_and_status_2_before_anything_starts(values, message, tmp_path, capsys):

@@ -13,6 +13,7 @@ from typing import Annotated, Any, Literal, NamedTuple, TypeVar
 from unicodedata import normalize
 
 from pydantic import AfterValidator, BaseModel, Field, StrictInt, StrictStr, ValidationError, model_validator
+from pydantic.functional_validators import BeforeValidator
 from pydantic.types import StringConstraints
 
 from utils.errors import UserError, short
@@ -33,15 +34,27 @@ class Frozen(BaseModel, frozen=True, extra="forbid", allow_inf_nan=False):
 Model = TypeVar("Model", bound=BaseModel)
 
 
-def _two_distinct(classes: tuple[int | str, ...]) -> tuple[int | str, ...]:
+def distinct(values: tuple[Any, ...]) -> tuple[Any, ...]:
+    """The values, if no two are equal. Raises ValueError."""
+    if len(set(values)) < len(values):
+        raise ValueError("expected each once")
+    return values
+
+
+def _two_or_more(classes: tuple[int | str, ...]) -> tuple[int | str, ...]:
     if len(classes) < 2:
         raise ValueError("expected two classes or more")
-    if len(set(classes)) < len(classes):
-        raise ValueError("expected each class once")
-    return classes
+    return distinct(classes)
 
 
-Classes = Annotated[tuple[StrictInt | StrictStr, ...], AfterValidator(_two_distinct)]
+def _id_or_name(item: object) -> object:
+    if not isinstance(item, str) and type(item) is not int:
+        raise ValueError("expected a class's id or name; a name such as 1e5, true or null needs quotes")
+    return item
+
+
+Class = Annotated[StrictInt | StrictStr, BeforeValidator(_id_or_name)]
+Classes = Annotated[tuple[Class, ...], AfterValidator(_two_or_more)]
 
 
 @dataclass(frozen=True)

@@ -1,4 +1,4 @@
-"""YAML as its version 1.2 says, and stricter in one thing: a whole number with a leading zero is text."""
+"""YAML as its version 1.2 says, and stricter: of whole numbers only ``0`` and ``-?[1-9][0-9]*`` are numbers."""
 
 import re
 from pathlib import Path
@@ -8,10 +8,10 @@ import yaml
 
 from utils.errors import UserError, in_one_line, short
 
-YAML_1_2 = {  # the core schema, but for whole numbers with a leading zero: those are text
+YAML_1_2 = {  # the core schema, but that +1, 007, 0x10 and 0o17 are text, as folders may be named so
     "null": r"null|Null|NULL|~|",
     "bool": r"true|True|TRUE|false|False|FALSE",
-    "int": r"[-+]?(0|[1-9][0-9]*)|0o[0-7]+|0x[0-9a-fA-F]+",
+    "int": r"0|-?[1-9][0-9]*",
     "float": r"[-+]?(\.[0-9]+|[0-9]+\.[0-9]*)([eE][-+]?[0-9]+)?|[-+]?[0-9]+[eE][-+]?[0-9]+"
     r"|[-+]?\.(inf|Inf|INF)|\.(nan|NaN|NAN)",
     "merge": r"<<",

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Annotated, NamedTuple
 from pydantic import AfterValidator, Field, StrictInt, StrictStr, model_validator
 
 from utils.command_line import Grow, command_line, read_command
-from utils.config import Frozen, Name, Recipe, Seed, Settings, find_file, read_file
+from utils.config import Frozen, Name, Recipe, Seed, Settings, distinct, find_file, read_file
 from utils.errors import UserError, in_one_line
 from utils.files import slug
 from utils.metrics import METRICS
@@ -91,7 +91,7 @@ class Suite(Frozen):
     rows: dict[Name, StrictStr] = Field(min_length=1)
     columns: dict[Name, Column] = Field(min_length=1)
     flags: StrictStr = ""
-    seeds: tuple[Annotated[Seed, Field(strict=True)], ...] = Field(min_length=1)
+    seeds: Annotated[tuple[Annotated[Seed, Field(strict=True)], ...], AfterValidator(distinct)] = Field(min_length=1)
     metrics: tuple[StrictStr, ...] = ("average_accuracy",)
     published: tuple[Published, ...] = ()
     curves: Curves | None = None
