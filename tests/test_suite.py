@@ -30,6 +30,7 @@ GOLDEN = {
     "coarse_cifar100_competition.csv": "d77a500b532238fd",
     "competition.yaml": "c9756cbbc279c2e0",
     "demo.yaml": "b373f06d3215f9c2",
+    "equal_cost.yaml": "53a1fd58c5d00cdc",
     "multi_epoch_conv.yaml": "2e52d734fb0d89ed",
     "notebook.yaml": "ff0b647cada7ee0a",
     "paper_multi_epoch.yaml": "e6f814ed111d6edb",
