@@ -166,7 +166,7 @@ class Training(Generic[Network]):
         self.forward = compile_afresh(self.network) if self.compiled else self.network
         self.device = next(self.network.parameters()).device
         self.optimizer = SGD(self.network.parameters(), self.recipe)
-        dtype = DTYPES[resolve_precision(self.device, self.recipe.precision)]
+        dtype = _dtype(self.device, self.recipe.precision)
         self.autocast = contextlib.nullcontext() if dtype == torch.float32 else torch.autocast(self.device.type, dtype)
         self.scaler = torch.amp.GradScaler(self.device.type, enabled=dtype == torch.float16)
         self.loss_sum = torch.zeros((), device=self.device)
@@ -261,3 +261,8 @@ class Training(Generic[Network]):
         for key in ("epoch", "minibatch", "epoch_loss", "num_images"):
             setattr(self, key, state[key])
         self.random.load(state["random"])
+
+
+def _dtype(device: torch.device, precision: str) -> torch.dtype:
+    """What a network computes in; apart, so that another kind of device can have another answer."""
+    return DTYPES[resolve_precision(device, precision)]
