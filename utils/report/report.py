@@ -79,7 +79,7 @@ class Report:
         """What a task gains by another, if the suite is a task competition."""
         return competition.find_gains(self.suite.competition, self.results) if self.suite.competition else None
 
-    @property
+    @cached_property
     def tables(self) -> list[tables.Table]:
         """What the screen and ``report.md`` show."""
         scored, runs = self.scored, tables.run_lines(self.shown)
@@ -93,7 +93,7 @@ class Report:
             made.append(competition.correlations(self.gains))
         return made
 
-    @property
+    @cached_property
     def below(self) -> list[str]:
         """Lines below the tables."""
         runs = tables.run_lines(self.results)
